@@ -1,0 +1,2 @@
+//! knest.
+fn main() {}
