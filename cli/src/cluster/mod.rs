@@ -1,0 +1,14 @@
+//! What a cluster is: its specification and record, its keys, the documents that make a machine a
+//! node, and the API that it serves once it runs. Knows no provider and no terminal.
+
+pub(crate) mod address;
+pub(crate) mod guest;
+pub(crate) mod kubeadm;
+pub(crate) mod kubeconfig;
+pub(crate) mod name;
+pub(crate) mod pki;
+pub(crate) mod quantity;
+pub(crate) mod record;
+pub(crate) mod spec;
+pub(crate) mod userdata;
+pub(crate) mod version;

@@ -1,0 +1,125 @@
+//! A cluster's record: what knest knows of a cluster that it made or is making. It is written
+//! before each change that it describes; the provider says where it is kept. Holds secrets.
+//!
+//! ```text
+//!            create                     delete
+//! (absent) ─────────► Creating ─► Ready ───────► Deleting ─► (absent)
+//!                        │   ▲      │ ▲
+//!                        └───┘      └─┘ Scaling: node states below
+//!                 create again
+//!
+//! node:  Wanted ─► Ready ─► Leaving ─► (absent)
+//! ```
+
+use super::name::NodeName;
+use super::pki::Pki;
+use super::spec::{ClusterSpec, Role};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use time::OffsetDateTime;
+
+/// The layout's version; a newer one is refused rather than misread.
+pub(crate) const RECORD_VERSION: u32 = 1;
+
+/// All that is known of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    pub(crate) version: u32,
+    pub(crate) spec: ClusterSpec,
+    pub(crate) phase: Phase,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) created: OffsetDateTime,
+    /// Fixed before the first machine exists, so that it is in the certificates.
+    pub(crate) endpoint: Option<Endpoint>,
+    /// Secret.
+    pub(crate) pki: Option<Pki>,
+    /// Secret while it lives: at most an hour.
+    pub(crate) bootstrap_token: Option<BootstrapToken>,
+    pub(crate) nodes: Vec<NodeRecord>,
+    /// Nodes are numbered for ever upwards, so that no name is ever used twice.
+    pub(crate) next_node: u32,
+    /// The kubeconfig that holds this cluster's context, once there is one.
+    pub(crate) kubeconfig: Option<std::path::PathBuf>,
+}
+
+/// Where the cluster's life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Phase {
+    Creating,
+    Ready,
+    Deleting,
+}
+
+/// How the API is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Endpoint {
+    /// `HOST:PORT` as nodes reach it: kubeadm's controlPlaneEndpoint.
+    pub(crate) inside: String,
+    /// `HOST:PORT` as knest and its user reach it.
+    pub(crate) outside: String,
+    /// Names and addresses for the API server's certificate, beside those that kubeadm adds.
+    pub(crate) cert_sans: Vec<String>,
+}
+
+/// A kubeadm bootstrap token, `[a-z0-9]{6}.[a-z0-9]{16}`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BootstrapToken {
+    pub(crate) value: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) expires: OffsetDateTime,
+}
+
+impl std::fmt::Debug for BootstrapToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BootstrapToken(…, expires {})", self.expires)
+    }
+}
+
+/// One node: wanted, there, or on its way out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeRecord {
+    pub(crate) name: NodeName,
+    pub(crate) role: Role,
+    pub(crate) state: NodeState,
+    /// Given out by knest on `local`.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Colon-separated, lower case, locally administered.
+    pub(crate) mac: String,
+}
+
+/// Where a node's life is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NodeState {
+    /// To be made, or being made.
+    Wanted,
+    /// Was seen Ready.
+    Ready,
+    /// To be removed, or being removed.
+    Leaving,
+}
+
+impl Record {
+    /// A new cluster's record, before anything of it exists.
+    pub(crate) fn new(spec: ClusterSpec, created: OffsetDateTime) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            spec,
+            phase: Phase::Creating,
+            created,
+            endpoint: None,
+            pki: None,
+            bootstrap_token: None,
+            nodes: vec![],
+            next_node: 1,
+            kubeconfig: None,
+        }
+    }
+
+    /// Nodes of a role that stay or are to come.
+    pub(crate) fn staying(&self, role: Role) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.iter().filter(move |n| n.role == role && n.state != NodeState::Leaving)
+    }
+}

@@ -1,0 +1,101 @@
+//! Where machines live. A provider makes machines, finds them and deletes them, keeps the
+//! cluster's record, and says how the API is reached; it knows nothing of steps, kubeadm or the
+//! terminal. Everything here is idempotent: a step that was interrupted is simply run again.
+
+pub(crate) mod local;
+
+use crate::cluster::name::{ClusterName, NodeName};
+use crate::cluster::record::{Endpoint, NodeRecord, Record};
+use crate::cluster::spec::{ClusterSpec, Role};
+use crate::failure::Result;
+use crate::ui::Reporter;
+use async_trait::async_trait;
+use std::net::Ipv4Addr;
+
+/// A place where nodes can live.
+#[async_trait]
+pub(crate) trait Provider: Send + Sync {
+    /// Checks, before anything is made, that this place can hold `spec`: programs, devices,
+    /// permissions, memory, disk, ranges that are taken, images (present, for this platform, with
+    /// what their role needs inside). Changes nothing.
+    async fn preflight(&self, spec: &ClusterSpec) -> Result<()>;
+
+    /// Takes the cluster's lock for as long as the guard lives. Another holder is an error that
+    /// names it, not a wait.
+    async fn lock(&self, name: &ClusterName) -> Result<Box<dyn Lock>>;
+
+    /// The record of a cluster, `None` if there is no such cluster.
+    async fn load(&self, name: &ClusterName) -> Result<Option<Record>>;
+
+    /// Writes the record: atomically, durably, readable by its owner alone.
+    async fn save(&self, record: &Record) -> Result<()>;
+
+    /// Removes the record and whatever else still bears the cluster's name; the last act.
+    async fn forget(&self, name: &ClusterName) -> Result<()>;
+
+    /// Every cluster kept here, sorted.
+    async fn names(&self) -> Result<Vec<ClusterName>>;
+
+    /// Chooses and holds the API's addresses.
+    async fn reserve_endpoint(&self, record: &Record) -> Result<Endpoint>;
+
+    /// An address for a node yet to be made, unused by any node of the record; its MAC address
+    /// follows from it. Pure.
+    fn reserve_address(&self, record: &Record, role: Role) -> Result<NodeAddress>;
+
+    /// Makes what machines are made from: base disks out of images. Reports progress.
+    async fn prepare(&self, record: &Record, reporter: &dyn Reporter) -> Result<()>;
+
+    /// Makes and starts machines, all at once; returns when every one of them runs. A machine that
+    /// is there already is left alone.
+    async fn start_machines(&self, record: &Record, machines: &[MachineRequest]) -> Result<()>;
+
+    /// What became of the machines.
+    async fn machines(&self, name: &ClusterName) -> Result<Vec<MachineStatus>>;
+
+    /// Stops machines and removes all that they had. An absent one is no error.
+    async fn remove_machines(&self, record: &Record, nodes: &[NodeName]) -> Result<()>;
+
+    /// Empties the seeds of these nodes of what is secret: they have booted for good.
+    async fn seal(&self, record: &Record, nodes: &[NodeName]) -> Result<()>;
+
+    /// Removes every machine and all that they shared; only the record is left. Works from
+    /// whatever an interruption left.
+    async fn teardown(&self, name: &ClusterName, reporter: &dyn Reporter) -> Result<()>;
+}
+
+/// A held lock; dropping it frees it.
+pub(crate) trait Lock: Send + Sync {}
+
+/// Where a node is in its network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeAddress {
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) mac: String,
+}
+
+/// A machine to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineRequest {
+    pub(crate) node: NodeRecord,
+    /// The script that makes it a node. Secret.
+    pub(crate) user_data: String,
+}
+
+/// A machine as it was last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MachineStatus {
+    pub(crate) name: NodeName,
+    pub(crate) state: MachineState,
+    /// The last lines of its serial console, of bounded size, made printable.
+    pub(crate) console_tail: String,
+}
+
+/// Whether a machine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MachineState {
+    /// It runs.
+    Running,
+    /// It does not; `reason` says how it ended (exit status or signal, and the VMM's last words).
+    Stopped { reason: String },
+}

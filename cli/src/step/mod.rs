@@ -1,0 +1,31 @@
+//! What commands are made of: steps, in lists. A step is idempotent, says whether it is needed,
+//! and can be taken back. Steps see the provider, the cluster's own API, the reporter and the
+//! record; never a VMM.
+
+mod plan;
+mod run;
+
+pub(crate) use run::{Context, execute};
+
+use crate::failure::Result;
+use async_trait::async_trait;
+
+/// One step of a list.
+#[async_trait]
+pub(crate) trait Step: Send + Sync {
+    /// What it does, in the words of the progress line.
+    fn title(&self) -> String;
+
+    /// Whether there is anything to do: a run that goes on where another stopped asks first.
+    async fn needed(&self, _cx: &Context<'_>) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Does it. May be cancelled at any await.
+    async fn run(&self, cx: &mut Context<'_>) -> Result<()>;
+
+    /// Takes it back, whatever of it was done. Nothing by default.
+    async fn undo(&self, _cx: &mut Context<'_>) -> Result<()> {
+        Ok(())
+    }
+}
