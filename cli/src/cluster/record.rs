@@ -11,10 +11,11 @@
 //! node:  Wanted ─► Ready ─► Leaving ─► (absent)
 //! ```
 
-use super::name::NodeName;
+use super::name::{NameError, NodeName};
 use super::pki::Pki;
 use super::spec::{ClusterSpec, Role};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use time::OffsetDateTime;
 
@@ -37,8 +38,9 @@ pub(crate) struct Record {
     /// Secret while it lives: at most an hour.
     pub(crate) bootstrap_token: Option<BootstrapToken>,
     pub(crate) nodes: Vec<NodeRecord>,
-    /// Nodes are numbered for ever upwards, so that no name is ever used twice.
-    pub(crate) next_node: u32,
+    /// The number that the next node of a role gets. Only ever counts up, so that no name is used
+    /// twice.
+    pub(crate) next_number: BTreeMap<Role, u32>,
     /// The kubeconfig that holds this cluster's context, once there is one.
     pub(crate) kubeconfig: Option<std::path::PathBuf>,
 }
@@ -113,7 +115,7 @@ impl Record {
             pki: None,
             bootstrap_token: None,
             nodes: vec![],
-            next_node: 1,
+            next_number: BTreeMap::new(),
             kubeconfig: None,
         }
     }
@@ -121,5 +123,23 @@ impl Record {
     /// Nodes of a role that stay or are to come.
     pub(crate) fn staying(&self, role: Role) -> impl Iterator<Item = &NodeRecord> {
         self.nodes.iter().filter(move |n| n.role == role && n.state != NodeState::Leaving)
+    }
+
+    /// Nodes in a state.
+    pub(crate) fn in_state(&self, state: NodeState) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.iter().filter(move |n| n.state == state)
+    }
+
+    /// A name for a node that is yet to be, never given out again.
+    pub(crate) fn next_name(&mut self, role: Role) -> Result<NodeName, NameError> {
+        let number = self.next_number.entry(role).or_insert(1);
+        let name = format!("{}-{role}-{number}", self.spec.name).parse()?;
+        *number += 1;
+        Ok(name)
+    }
+
+    /// Whether the node that makes the cluster is still to be Ready.
+    pub(crate) fn founding(&self) -> bool {
+        !self.nodes.iter().any(|n| n.role == Role::ControlPlane && n.state != NodeState::Wanted)
     }
 }

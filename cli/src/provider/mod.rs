@@ -6,7 +6,7 @@ pub(crate) mod local;
 
 use crate::cluster::name::{ClusterName, NodeName};
 use crate::cluster::record::{Endpoint, NodeRecord, Record};
-use crate::cluster::spec::{ClusterSpec, Role};
+use crate::cluster::spec::Role;
 use crate::failure::Result;
 use crate::ui::Reporter;
 use async_trait::async_trait;
@@ -15,10 +15,11 @@ use std::net::Ipv4Addr;
 /// A place where nodes can live.
 #[async_trait]
 pub(crate) trait Provider: Send + Sync {
-    /// Checks, before anything is made, that this place can hold `spec`: programs, devices,
-    /// permissions, memory, disk, ranges that are taken, images (present, for this platform, with
-    /// what their role needs inside). Changes nothing.
-    async fn preflight(&self, spec: &ClusterSpec) -> Result<()>;
+    /// Checks, before anything is made, that this place can hold the record's `Wanted` nodes
+    /// beside what runs already: programs, devices, permissions, memory, disk, ranges that are
+    /// taken, images (present, for this platform, with what their role needs inside). Changes
+    /// nothing; the record may not have been saved yet.
+    async fn preflight(&self, record: &Record) -> Result<()>;
 
     /// Takes the cluster's lock for as long as the guard lives. Another holder is an error that
     /// names it, not a wait.

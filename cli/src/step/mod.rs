@@ -2,10 +2,21 @@
 //! and can be taken back. Steps see the provider, the cluster's own API, the reporter and the
 //! record; never a VMM.
 
+mod drain;
+mod finish;
+mod kubeconfig;
+mod machines;
 mod plan;
+mod prepare;
+mod ready;
+mod resize;
 mod run;
+mod teardown;
+mod token;
 
-pub(crate) use run::{Context, execute};
+pub(crate) use plan::{create_plan, delete_plan, scale_plan};
+pub(crate) use prepare::add_nodes;
+pub(crate) use run::{Context, OnFailure, execute};
 
 use crate::failure::Result;
 use async_trait::async_trait;

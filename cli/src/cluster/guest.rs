@@ -1,0 +1,191 @@
+//! The API that a cluster itself serves, as far as knest needs it: is it healthy, which nodes are
+//! Ready, is CoreDNS available; tokens for nodes to come, drain and farewell for nodes that leave.
+//! Knows neither machines nor providers.
+
+use super::kubeconfig;
+use super::name::NodeName;
+use super::record::{BootstrapToken, Record};
+use crate::failure::{Context, Failure, Result};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use kube::api::{Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams};
+use kube::{Client, Config};
+use serde_json::json;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// How long one call may take. The API of a node that is still booting may accept a connection and
+/// then not answer.
+const CALL: Duration = Duration::from_secs(15);
+
+/// The cluster's API, as its administrator.
+#[derive(Clone)]
+pub(crate) struct Guest {
+    client: Client,
+}
+
+/// A node as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodeSeen {
+    pub(crate) name: String,
+    pub(crate) ready: bool,
+    /// Why it is not Ready, in the kubelet's words.
+    pub(crate) message: String,
+}
+
+impl Guest {
+    /// A client for the cluster of `record`, whose endpoint and keys must be there. Makes no
+    /// connection yet.
+    pub(crate) async fn of(record: &Record) -> Result<Self> {
+        let text = kubeconfig::for_record(record)?;
+        let parsed = kube::config::Kubeconfig::from_yaml(&text)
+            .map_err(|e| Failure::internal("reading a kubeconfig of our own").because(e))?;
+        let mut config = Config::from_custom_kubeconfig(parsed, &Default::default())
+            .await
+            .map_err(|e| Failure::internal("a client for the cluster").because(e))?;
+        config.connect_timeout = Some(Duration::from_secs(5));
+        config.read_timeout = Some(CALL);
+        config.write_timeout = Some(CALL);
+        config.default_retry = false;
+        let client = Client::try_from(config)
+            .map_err(|e| Failure::internal("a client for the cluster").because(e))?;
+        Ok(Self { client })
+    }
+
+    /// Whether the API server calls itself ready; else what it said instead.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        let request = http::Request::get("/readyz").body(vec![]).map_err(|e| e.to_string())?;
+        match tokio::time::timeout(CALL, self.client.request_text(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(brief(&error)),
+            Err(_) => Err(format!("no answer in {} s", CALL.as_secs())),
+        }
+    }
+
+    /// Every node, by name.
+    pub(crate) async fn nodes(&self) -> Result<Vec<NodeSeen>, String> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let nodes = api.list(&ListParams::default()).await.map_err(|e| brief(&e))?;
+        Ok(nodes.items.iter().map(seen).collect())
+    }
+
+    /// Whether CoreDNS's Deployment is Available; else how far it is.
+    pub(crate) async fn coredns(&self) -> Result<(), String> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), "kube-system");
+        let found = api.get_opt("coredns").await.map_err(|e| brief(&e))?;
+        let status = found.ok_or("no Deployment coredns yet")?.status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        if conditions.iter().any(|c| c.type_ == "Available" && c.status == "True") {
+            return Ok(());
+        }
+        let (available, wanted) = (status.available_replicas, status.replicas);
+        Err(format!("CoreDNS: {} of {} available", available.unwrap_or(0), wanted.unwrap_or(0)))
+    }
+
+    /// Makes a bootstrap token known to the cluster: the Secret that kubeadm would make.
+    pub(crate) async fn admit(&self, token: &BootstrapToken) -> Result<()> {
+        let (id, secret) = token
+            .value
+            .split_once('.')
+            .ok_or_else(|| Failure::internal("a bootstrap token without a dot"))?;
+        let expires = token
+            .expires
+            .to_offset(time::UtcOffset::UTC)
+            .format(&Rfc3339)
+            .map_err(|e| Failure::internal("writing a time").because(e))?;
+        let name = format!("bootstrap-token-{id}");
+        let object = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token",
+            "metadata": {"name": name, "namespace": "kube-system"},
+            "stringData": {
+                "token-id": id, "token-secret": secret, "expiration": expires,
+                "usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true",
+                "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+            },
+        });
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), "kube-system");
+        let ours = PatchParams::apply("knest").force();
+        api.patch(&name, &ours, &Patch::Apply(object)).await.guest("adding a bootstrap token")?;
+        Ok(())
+    }
+
+    /// Makes a bootstrap token unknown again.
+    pub(crate) async fn revoke(&self, token: &BootstrapToken) -> Result<()> {
+        let id = token.value.split('.').next().unwrap_or_default();
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), "kube-system");
+        gone(api.delete(&format!("bootstrap-token-{id}"), &DeleteParams::default()).await)
+            .guest("removing the bootstrap token")
+    }
+
+    /// Cordons a node and evicts what runs on it, once. Pods that DaemonSets own stay, as do
+    /// static ones. Returns the names of those that are still there: call again until none is.
+    pub(crate) async fn drain(&self, node: &NodeName) -> Result<Vec<String>> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let cordon = Patch::Merge(json!({"spec": {"unschedulable": true}}));
+        match nodes.patch(node.as_str(), &PatchParams::default(), &cordon).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(vec![]),
+            other => other.guest(format!("cordoning node {node}"))?,
+        };
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let here = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let mut left = vec![];
+        for pod in pods.list(&here).await.guest(format!("listing the pods on {node}"))? {
+            if stays(&pod) {
+                continue;
+            }
+            let namespace = pod.metadata.namespace.unwrap_or_default();
+            let name = pod.metadata.name.unwrap_or_default();
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+            match api.evict(&name, &EvictParams::default()).await {
+                // 429: a PodDisruptionBudget says not now.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => {}
+                other => drop(other.guest(format!("evicting {namespace}/{name}"))?),
+            }
+            left.push(format!("{namespace}/{name}"));
+        }
+        Ok(left)
+    }
+
+    /// Removes a Node object.
+    pub(crate) async fn delete_node(&self, node: &NodeName) -> Result<()> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        gone(api.delete(node.as_str(), &DeleteParams::default()).await)
+            .guest(format!("deleting node {node}"))
+    }
+}
+
+/// An absent object is as good as a deleted one.
+fn gone<T>(result: kube::Result<T>) -> kube::Result<()> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn stays(pod: &Pod) -> bool {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let mut kinds = owners.map(|o| o.kind.as_str());
+    let mirror = pod.metadata.annotations.iter().flatten().any(|(k, _)| k == "kubernetes.io/config.mirror");
+    let over = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    mirror || kinds.any(|k| k == "DaemonSet") || matches!(over, Some("Succeeded" | "Failed"))
+}
+
+fn seen(node: &Node) -> NodeSeen {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
+    NodeSeen {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        ready: ready.is_some_and(|c| c.status == "True"),
+        message: ready.and_then(|c| c.message.clone()).unwrap_or_default(),
+    }
+}
+
+/// One line for a progress display: the innermost cause says most while an API comes up.
+fn brief(error: &kube::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,94 @@
+//! The command line: one file a verb, named as it is typed. A verb's file turns flags into what
+//! the inner rings take, runs it, and prints the answer.
+
+mod completion;
+mod create;
+mod delete;
+mod doctor;
+mod image;
+mod kubeconfig;
+mod list;
+mod scale;
+mod setup;
+pub(crate) mod supervise;
+mod version;
+
+use crate::failure::{Failure, Result};
+use crate::paths::Paths;
+use crate::ui::{Output, Printer};
+use clap::{Parser, Subcommand};
+
+/// Kubernetes clusters whose nodes are virtual machines run by Cloud Hypervisor.
+#[derive(Debug, Parser)]
+#[command(name = "knest", version, about, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Flags that every verb takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// How answers and progress are written
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Output,
+    /// Print answers and errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// What knest can be asked to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create a cluster, or go on with one whose creation stopped half-way
+    Create(create::Args),
+    /// Delete clusters and all that belongs to them
+    Delete(delete::Args),
+    /// List clusters
+    List(list::Args),
+    /// Change how many nodes a cluster has
+    Scale(scale::Args),
+    /// Print a cluster's kubeconfig
+    Kubeconfig(kubeconfig::Args),
+    /// Manage the local image store
+    #[command(subcommand)]
+    Image(image::Verb),
+    /// Say what this host can do, and what would help where it can't
+    Doctor(doctor::Args),
+    /// Fetch Cloud Hypervisor's pinned release into knest's cache
+    Setup(setup::Args),
+    /// Print a completion script
+    Completion(completion::Args),
+    /// Print knest's version and what it makes by default
+    Version,
+    /// Keep one cluster's machines running
+    #[command(hide = true)]
+    Supervise(supervise::Args),
+}
+
+/// What every verb is given beside its own flags.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) printer: Printer,
+    pub(crate) paths: Paths,
+}
+
+/// Runs a verb.
+pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
+    match verb {
+        Verb::Create(args) => create::run(args, env).await,
+        Verb::Delete(args) => delete::run(args, env).await,
+        Verb::List(args) => list::run(args, env).await,
+        Verb::Scale(args) => scale::run(args, env).await,
+        Verb::Kubeconfig(args) => kubeconfig::run(args, env).await,
+        Verb::Image(verb) => image::run(verb, env).await,
+        Verb::Doctor(args) => doctor::run(args, env).await,
+        Verb::Setup(args) => setup::run(args, env).await,
+        Verb::Completion(args) => completion::run(args, env),
+        Verb::Version => version::run(env),
+        // It must enter its namespaces before there is a second thread: see `main`.
+        Verb::Supervise(_) => Err(Failure::internal("supervise was not dispatched by main")),
+    }
+}

@@ -1,0 +1,20 @@
+//! The last step of a creation.
+
+use super::{Context, Step};
+use crate::cluster::record::Phase;
+use crate::failure::Result;
+use async_trait::async_trait;
+
+/// The cluster is whole from here on: `create` refuses it, `scale` takes it.
+pub(super) struct Finish;
+
+#[async_trait]
+impl Step for Finish {
+    fn title(&self) -> String {
+        "Recording that the cluster is ready".into()
+    }
+    async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
+        cx.record.phase = Phase::Ready;
+        cx.save().await
+    }
+}
