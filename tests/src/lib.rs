@@ -1,1 +1,20 @@
-//! knest-tests.
+//! What the whole-binary tests share: a clean environment, what a test needs and why it was
+//! skipped, a look at what was left behind, and the lab. It knows the binary by its command line
+//! only, never by its modules.
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "test support: a failure here is the test's failure, and a skip has to be seen"
+)]
+
+pub mod env;
+pub mod images;
+pub mod lab;
+pub mod leftovers;
+pub mod need;
+pub mod wait;
+
+pub use env::Env;
+pub use lab::Lab;
+pub use leftovers::Snapshot;
+pub use need::Need;

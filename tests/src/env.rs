@@ -1,0 +1,218 @@
+//! A clean place to run `knest` in: its own HOME and XDG directories below one temporary
+//! directory, no kubeconfig of the machine's, and the binary under test.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fs_err as fs;
+use tempfile::TempDir;
+
+/// Variables of the machine that would change what `knest` does.
+const AMBIENT: [&str; 6] = [
+    "KUBECONFIG",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "NO_COLOR",
+    "CLICOLOR_FORCE",
+    "RUST_LOG",
+];
+
+/// One test's home directory. Removed on drop, unless the test panicked and `KNEST_TEST_KEEP`
+/// names a directory, which then gets a copy.
+///
+/// ```text
+/// ROOT/home            HOME; the kubeconfig is ROOT/home/.kube/config
+/// ROOT/state           XDG_STATE_HOME
+/// ROOT/cache           XDG_CACHE_HOME
+/// ROOT/run             XDG_RUNTIME_DIR, 0700
+/// ROOT/tmp             TMPDIR
+/// ```
+#[derive(Debug)]
+pub struct Env {
+    root: Option<TempDir>,
+    path: PathBuf,
+    extra: Vec<(String, OsString)>,
+}
+
+impl Env {
+    /// Makes the directories. The path is short, since sockets live below it (107 bytes at most).
+    #[must_use]
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new()
+            .prefix("kn-")
+            .tempdir()
+            .expect("a temporary directory");
+        let path = root.path().to_owned();
+        for name in ["home", "state", "cache", "run", "tmp"] {
+            fs::create_dir(path.join(name)).expect("a directory of the test's");
+        }
+        restrict(&path.join("run"));
+        Self {
+            root: Some(root),
+            path,
+            extra: Vec::new(),
+        }
+    }
+
+    /// The same with one more variable.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.extra.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The directory that everything is below.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.path
+    }
+
+    /// What HOME is.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.path.join("home")
+    }
+
+    /// What `XDG_STATE_HOME` is.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+
+    /// What `XDG_CACHE_HOME` is.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.path.join("cache")
+    }
+
+    /// Where `knest` merges contexts.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.home().join(".kube/config")
+    }
+
+    /// `knest` with these arguments, in this environment.
+    pub fn knest<I, S>(&self, args: I) -> Command
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let mut command = self.command(knest());
+        command.args(args);
+        command
+    }
+
+    /// Any program in this environment.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        for name in AMBIENT {
+            command.env_remove(name);
+        }
+        command
+            .env("HOME", self.home())
+            .env("XDG_STATE_HOME", self.state())
+            .env("XDG_CACHE_HOME", self.cache())
+            .env("XDG_RUNTIME_DIR", self.path.join("run"))
+            .env("TMPDIR", self.path.join("tmp"))
+            .envs(self.extra.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.home());
+        command
+    }
+}
+
+impl Default for Env {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Env {
+    fn drop(&mut self) {
+        let keep = std::env::var_os("KNEST_TEST_KEEP").filter(|_| std::thread::panicking());
+        if let (Some(keep), Some(root)) = (keep, self.root.take()) {
+            let to = Path::new(&keep).join(self.path.file_name().unwrap_or_default());
+            // Disks are sparse and large, and a failed test is read, not booted again.
+            let copied = fs::create_dir_all(&keep).is_ok()
+                && Command::new("rsync")
+                    .args(["-a", "--max-size=64M"])
+                    .arg(format!("{}/", self.path.display()))
+                    .arg(&to)
+                    .status()
+                    .is_ok_and(|status| status.success());
+            if copied {
+                println!("kept for reading: {}", to.display());
+            }
+            drop(root);
+        }
+    }
+}
+
+/// The binary under test: `KNEST_BIN`, then beside this test in cargo's target directory, then on
+/// `PATH`. Panics when there is none.
+#[must_use]
+pub fn knest() -> PathBuf {
+    if let Some(path) = std::env::var_os("KNEST_BIN") {
+        return path.into();
+    }
+    let built = std::env::current_exe()
+        .ok()
+        .and_then(|test| Some(test.parent()?.parent()?.join("knest")))
+        .filter(|path| path.is_file());
+    built
+        .or_else(|| program("knest"))
+        .expect("knest: `cargo build` it, or name it in KNEST_BIN")
+}
+
+/// A program on `PATH`, or in the places where system programs are and a user's `PATH` is not.
+#[must_use]
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/lib/qemu", "/usr/libexec"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+}
+
+/// The Cloud Hypervisor that `knest` would take, apart from one in its cache.
+#[must_use]
+pub fn cloud_hypervisor() -> Option<PathBuf> {
+    std::env::var_os("KNEST_CLOUD_HYPERVISOR")
+        .map(PathBuf::from)
+        .or_else(|| program("cloud-hypervisor"))
+}
+
+fn restrict(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, PermissionsExt::from_mode(0o700)).expect("permissions");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_machine_leaks_in() {
+        let env = Env::new();
+        let output = env.command("env").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let home = format!("HOME={}", env.home().display());
+        assert!(text.lines().any(|line| line == home), "{text}");
+        assert!(!text.contains("KUBECONFIG="), "{text}");
+    }
+
+    #[test]
+    fn directories_go_with_the_environment() {
+        let env = Env::new();
+        let root = env.root().to_owned();
+        assert!(root.join("run").is_dir());
+        drop(env);
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn programs_are_found_outside_path_too() {
+        assert!(program("sh").is_some());
+        assert!(program("no-such-program-at-all").is_none());
+    }
+}

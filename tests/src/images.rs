@@ -1,0 +1,48 @@
+//! Where `make images` leaves what VMs boot, and how a test's own environment gets at it.
+
+use std::path::{Path, PathBuf};
+
+use crate::Env;
+
+/// knest's cache on this machine: `KNEST_CACHE_DIR`, then below `XDG_CACHE_HOME`, then below HOME.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let directory = |name| std::env::var_os(name).map(PathBuf::from);
+    directory("KNEST_CACHE_DIR")
+        .or_else(|| directory("XDG_CACHE_HOME").map(|cache| cache.join("knest")))
+        .or_else(|| directory("HOME").map(|home| home.join(".cache/knest")))
+        .unwrap_or_else(|| "/root/.cache/knest".into())
+}
+
+/// The image store that `make images` fills.
+#[must_use]
+pub fn store() -> PathBuf {
+    cache().join("images")
+}
+
+/// Why there is no node image or kernel to boot, or `None`.
+#[must_use]
+pub fn missing() -> Option<String> {
+    let store = store();
+    let filled = store
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_some());
+    (!filled).then(|| {
+        format!(
+            "no images in {} (`make images` builds them)",
+            store.display()
+        )
+    })
+}
+
+/// Lets a clean environment see the machine's images: the store only, so that disks are still
+/// made from them in the environment's own cache.
+pub fn link(env: &Env) {
+    let own = env.cache().join("knest");
+    fs_err::create_dir_all(&own).expect("the environment's cache");
+    symlink(&store(), &own.join("images"));
+}
+
+fn symlink(target: &Path, link: &Path) {
+    fs_err::os::unix::fs::symlink(target, link).expect("a link to the image store");
+}

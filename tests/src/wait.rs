@@ -1,0 +1,28 @@
+//! The one bounded wait of the tests: it polls, gives up at a deadline and then says what it saw
+//! last.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+/// Calls `probe` every `interval` until it answers `Ok`, and returns that answer; panics after
+/// `limit` with the last `Err`. The probe runs at least once, and once more at the very end.
+pub fn until<T, E: Debug>(
+    what: &str,
+    limit: Duration,
+    interval: Duration,
+    mut probe: impl FnMut() -> Result<T, E>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        let last_round = start.elapsed() >= limit;
+        match probe() {
+            Ok(found) => return found,
+            Err(seen) if last_round => {
+                panic!("{what}: not within {limit:?}; last seen: {seen:?}")
+            }
+            Err(_) => {
+                std::thread::sleep(interval.min(limit.saturating_sub(start.elapsed())));
+            }
+        }
+    }
+}
