@@ -66,7 +66,13 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, evidence: vec![], hints: vec![] }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+            evidence: vec![],
+            hints: vec![],
+        }
     }
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)

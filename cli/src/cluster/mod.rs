@@ -10,5 +10,6 @@ pub(crate) mod pki;
 pub(crate) mod quantity;
 pub(crate) mod record;
 pub(crate) mod spec;
+pub(crate) mod token;
 pub(crate) mod userdata;
 pub(crate) mod version;

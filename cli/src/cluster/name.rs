@@ -50,10 +50,16 @@ fn label(text: &str, max: usize) -> Result<String, NameError> {
         return Err(NameError::TooLong(text.into(), max));
     }
     let bytes = text.as_bytes();
-    let inner = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+    let inner = bytes
+        .iter()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
     let ends = bytes.first().is_some_and(u8::is_ascii_lowercase)
         && bytes.last().is_some_and(|b| *b != b'-');
-    if inner && ends { Ok(text.into()) } else { Err(NameError::Malformed(text.into())) }
+    if inner && ends {
+        Ok(text.into())
+    } else {
+        Err(NameError::Malformed(text.into()))
+    }
 }
 
 impl FromStr for ClusterName {
@@ -102,7 +108,19 @@ mod tests {
             assert!(good.parse::<ClusterName>().is_ok(), "{good}");
         }
         let long = "x".repeat(CLUSTER_NAME_MAX + 1);
-        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "1a", "../x", "a b", "é", long.as_str()] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a.b",
+            "1a",
+            "../x",
+            "a b",
+            "é",
+            long.as_str(),
+        ] {
             assert!(bad.parse::<ClusterName>().is_err(), "{bad}");
         }
     }

@@ -54,7 +54,10 @@ impl FromStr for Quantity {
         }
         let too_large = || QuantityError::TooLarge(text.into());
         let number: u64 = digits.parse().map_err(|_| too_large())?;
-        let bytes = number.checked_mul(unit).filter(|b| *b <= 1 << 50).ok_or_else(too_large)?;
+        let bytes = number
+            .checked_mul(unit)
+            .filter(|b| *b <= 1 << 50)
+            .ok_or_else(too_large)?;
         Ok(Self(bytes))
     }
 }
@@ -92,12 +95,21 @@ mod tests {
     fn kubernetes_notation() {
         assert_eq!("4Gi".parse(), Ok(Quantity::gib(4)));
         assert_eq!("1G".parse(), Ok(Quantity(1_000_000_000)));
-        assert_eq!("4096Mi".parse::<Quantity>().map(|q| q.to_string()), Ok("4Gi".into()));
+        assert_eq!(
+            "4096Mi".parse::<Quantity>().map(|q| q.to_string()),
+            Ok("4Gi".into())
+        );
         for bad in ["", "Gi", "-1Gi", "1.5Gi", "4GB", "4 Gi", "four", "1e3"] {
-            assert!(matches!(bad.parse::<Quantity>(), Err(QuantityError::Malformed(_))), "{bad}");
+            assert!(
+                matches!(bad.parse::<Quantity>(), Err(QuantityError::Malformed(_))),
+                "{bad}"
+            );
         }
         for huge in ["99999999999999999999", "99999999Ti"] {
-            assert!(matches!(huge.parse::<Quantity>(), Err(QuantityError::TooLarge(_))), "{huge}");
+            assert!(
+                matches!(huge.parse::<Quantity>(), Err(QuantityError::TooLarge(_))),
+                "{huge}"
+            );
         }
     }
 

@@ -122,7 +122,9 @@ impl Record {
 
     /// Nodes of a role that stay or are to come.
     pub(crate) fn staying(&self, role: Role) -> impl Iterator<Item = &NodeRecord> {
-        self.nodes.iter().filter(move |n| n.role == role && n.state != NodeState::Leaving)
+        self.nodes
+            .iter()
+            .filter(move |n| n.role == role && n.state != NodeState::Leaving)
     }
 
     /// Nodes in a state.

@@ -14,7 +14,11 @@ pub(crate) struct Version {
 }
 
 /// What `create` takes without `--kubernetes-version`.
-pub(crate) const DEFAULT: Version = Version { major: 1, minor: 37, patch: 2 };
+pub(crate) const DEFAULT: Version = Version {
+    major: 1,
+    minor: 37,
+    patch: 2,
+};
 
 /// The oldest minor version whose kubeadm reads the documents that knest writes (v1beta4).
 pub(crate) const OLDEST_MINOR: u32 = 31;
@@ -24,7 +28,9 @@ pub(crate) const OLDEST_MINOR: u32 = 31;
 pub(crate) enum VersionError {
     #[error("{0:?} is not a Kubernetes version like {DEFAULT}")]
     Malformed(String),
-    #[error("Kubernetes {0} is not supported: kubeadm reads v1beta4 only from v1.{OLDEST_MINOR} on")]
+    #[error(
+        "Kubernetes {0} is not supported: kubeadm reads v1beta4 only from v1.{OLDEST_MINOR} on"
+    )]
     TooOld(Version),
 }
 
@@ -32,12 +38,20 @@ impl FromStr for Version {
     type Err = VersionError;
     fn from_str(text: &str) -> Result<Self, VersionError> {
         let malformed = || VersionError::Malformed(text.into());
-        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.').map(|part| {
-            let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-            digits.then(|| part.parse::<u32>().ok()).flatten()
-        });
+        let mut parts = text
+            .strip_prefix('v')
+            .unwrap_or(text)
+            .split('.')
+            .map(|part| {
+                let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+                digits.then(|| part.parse::<u32>().ok()).flatten()
+            });
         let mut next = || parts.next().flatten().ok_or_else(malformed);
-        let version = Self { major: next()?, minor: next()?, patch: next()? };
+        let version = Self {
+            major: next()?,
+            minor: next()?,
+            patch: next()?,
+        };
         if parts.next().is_some() {
             return Err(malformed());
         }
@@ -75,10 +89,27 @@ mod tests {
     fn with_and_without_v() {
         assert_eq!("v1.37.2".parse(), Ok(DEFAULT));
         assert_eq!("1.37.2".parse(), Ok(DEFAULT));
-        for bad in ["", "1.37", "v1.37.2.1", "v1.37.x", "latest", "v1.37.+2", "v1.99999999999.1"] {
-            assert!(matches!(bad.parse::<Version>(), Err(VersionError::Malformed(_))), "{bad}");
+        for bad in [
+            "",
+            "1.37",
+            "v1.37.2.1",
+            "v1.37.x",
+            "latest",
+            "v1.37.+2",
+            "v1.99999999999.1",
+        ] {
+            assert!(
+                matches!(bad.parse::<Version>(), Err(VersionError::Malformed(_))),
+                "{bad}"
+            );
         }
-        assert!(matches!("v1.24.0".parse::<Version>(), Err(VersionError::TooOld(_))));
-        assert!(matches!("v2.0.0".parse::<Version>(), Err(VersionError::TooOld(_))));
+        assert!(matches!(
+            "v1.24.0".parse::<Version>(),
+            Err(VersionError::TooOld(_))
+        ));
+        assert!(matches!(
+            "v2.0.0".parse::<Version>(),
+            Err(VersionError::TooOld(_))
+        ));
     }
 }
