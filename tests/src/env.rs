@@ -30,9 +30,9 @@ const AMBIENT: [&str; 6] = [
 /// ```
 #[derive(Debug)]
 pub struct Env {
-    root: Option<TempDir>,
     path: PathBuf,
     extra: Vec<(String, OsString)>,
+    _root: TempDir,
 }
 
 impl Env {
@@ -49,7 +49,7 @@ impl Env {
         }
         restrict(&path.join("run"));
         Self {
-            root: Some(root),
+            _root: root,
             path,
             extra: Vec::new(),
         }
@@ -66,6 +66,22 @@ impl Env {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.path
+    }
+
+    /// Copies what is small enough to be read into the directory that `KNEST_TEST_KEEP` names, and
+    /// says where. Done by itself when a test panics; earlier where it cleans up first.
+    pub fn keep(&self) {
+        let Some(keep) = std::env::var_os("KNEST_TEST_KEEP") else {
+            return;
+        };
+        let to = Path::new(&keep).join(self.path.file_name().unwrap_or_default());
+        if to.exists() {
+            return;
+        }
+        match copy(&self.path, &to) {
+            Ok(()) => println!("kept for reading: {}", to.display()),
+            Err(error) => println!("not kept for reading: {error}"),
+        }
     }
 
     /// What HOME is.
@@ -129,23 +145,27 @@ impl Default for Env {
 
 impl Drop for Env {
     fn drop(&mut self) {
-        let keep = std::env::var_os("KNEST_TEST_KEEP").filter(|_| std::thread::panicking());
-        if let (Some(keep), Some(root)) = (keep, self.root.take()) {
-            let to = Path::new(&keep).join(self.path.file_name().unwrap_or_default());
-            // Disks are sparse and large, and a failed test is read, not booted again.
-            let copied = fs::create_dir_all(&keep).is_ok()
-                && Command::new("rsync")
-                    .args(["-a", "--max-size=64M"])
-                    .arg(format!("{}/", self.path.display()))
-                    .arg(&to)
-                    .status()
-                    .is_ok_and(|status| status.success());
-            if copied {
-                println!("kept for reading: {}", to.display());
-            }
-            drop(root);
+        if std::thread::panicking() {
+            self.keep();
         }
     }
+}
+
+/// What a person reads; disks are larger, and a failed test is read, not booted again.
+const WORTH_KEEPING: u64 = 16 << 20;
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else if kind.is_file() && entry.metadata()?.len() <= WORTH_KEEPING {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The binary under test: `KNEST_BIN`, then beside this test in cargo's target directory, then on

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::Env;
+use crate::env::program;
 
 /// knest's cache on this machine: `KNEST_CACHE_DIR`, then below `XDG_CACHE_HOME`, then below HOME.
 #[must_use]
@@ -32,6 +33,20 @@ pub fn missing() -> Option<String> {
             "no images in {} (`make images` builds them)",
             store.display()
         )
+    })
+}
+
+/// `kubectl`: on `PATH`, or the one that was built with the images.
+#[must_use]
+pub fn kubectl() -> Option<PathBuf> {
+    program("kubectl").or_else(|| {
+        let builds = cache().join("build/kubernetes").read_dir().ok()?;
+        let mut found: Vec<PathBuf> = builds
+            .filter_map(|entry| Some(entry.ok()?.path().join("kubectl")))
+            .filter(|path| path.is_file())
+            .collect();
+        found.sort();
+        found.pop()
     })
 }
 

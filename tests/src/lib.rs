@@ -7,14 +7,18 @@
     reason = "test support: a failure here is the test's failure, and a skip has to be seen"
 )]
 
+pub mod cluster;
 pub mod env;
 pub mod images;
 pub mod lab;
 pub mod leftovers;
 pub mod need;
+pub mod timing;
 pub mod wait;
 
+pub use cluster::Cluster;
 pub use env::Env;
 pub use lab::Lab;
 pub use leftovers::Snapshot;
 pub use need::Need;
+pub use timing::Steps;

@@ -1,0 +1,52 @@
+//! How long the steps of a long test took: said at once, past the test harness's capture, and
+//! kept in the file that `KNEST_TIMINGS` names for the end of `make test`.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::time::Instant;
+
+/// The steps of one test.
+#[derive(Debug)]
+pub struct Steps {
+    test: &'static str,
+}
+
+impl Steps {
+    /// For the test of this name.
+    #[must_use]
+    pub fn of(test: &'static str) -> Self {
+        Self { test }
+    }
+
+    /// Does one step and says how long it took.
+    pub fn step<T>(&self, title: &str, run: impl FnOnce() -> T) -> T {
+        self.say(&format!("{} ...", self.line(title)));
+        let start = Instant::now();
+        let result = run();
+        let line = format!(
+            "{} {:6.1} s",
+            self.line(title),
+            start.elapsed().as_secs_f64()
+        );
+        self.say(&line);
+        if let Some(path) = std::env::var_os("KNEST_TIMINGS") {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let written = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+            if let Err(error) = written {
+                self.say(&format!("KNEST_TIMINGS: {error}"));
+            }
+        }
+        result
+    }
+
+    fn line(&self, title: &str) -> String {
+        format!("{}: {title:<44}", self.test)
+    }
+
+    /// A person who waits for minutes wants to see this now, not when the test has failed.
+    #[expect(clippy::unused_self, reason = "reads as what it is: the steps speak")]
+    fn say(&self, line: &str) {
+        let written = writeln!(std::io::stderr(), "{line}");
+        drop(written);
+    }
+}

@@ -1,0 +1,174 @@
+//! The main job, whole: `knest create` to Ready nodes running real Kubernetes, used, resized, and
+//! deleted without a trace. Under QEMU, so that it runs on any machine; what is Cloud Hypervisor's
+//! own is in `lab.rs`.
+#![expect(clippy::expect_used, reason = "a failure here is the test's failure")]
+
+use std::time::Duration;
+
+use knest_tests::{Cluster, Env, Snapshot, Steps, images, need};
+use serde_json::Value;
+
+const NAME: &str = "demo";
+/// How a cluster is asked for here; `create` has to be given the same to go on.
+const CREATE: [&str; 6] = [
+    "create",
+    NAME,
+    "--vmm",
+    "qemu",
+    "--worker-machine-count",
+    "1",
+];
+
+#[test]
+fn a_cluster_from_create_to_delete() {
+    need!(Cluster);
+    let env = Env::new();
+    images::link(&env);
+    whole_life(&Steps::of("cluster"), env);
+}
+
+fn whole_life(steps: &Steps, env: Env) {
+    let kubeconfig = env.kubeconfig();
+    let cache = env.cache();
+    let snapshot = Snapshot::take(&[env.root()]);
+    let cluster = Cluster::new(env, NAME);
+
+    steps.step("create, two nodes", || cluster.knest(&CREATE));
+    steps.step("nodes, DNS, kubeconfig, list", || {
+        two_ready_nodes(&cluster);
+        dns_is_available(&cluster);
+        kubeconfig_is_private(&kubeconfig);
+        list_shows_it(&cluster);
+    });
+    steps.step("a pod on the worker reaches a Service by name", || {
+        pod_reaches_service(&cluster);
+    });
+    steps.step("create again is refused", || {
+        let same = cluster.knest_fails(2, &CREATE);
+        assert!(same.contains("exists"), "{same}");
+        let other = [&CREATE[..], &["--kubernetes-version", "v1.36.0"]].concat();
+        let other = cluster.knest_fails(2, &other);
+        assert!(other.contains(NAME), "{other}");
+    });
+    steps.step("scale to two workers", || {
+        drop(cluster.knest(&["scale", NAME, "--worker-machine-count", "2"]));
+        assert_eq!(ready_nodes(&cluster), 3);
+    });
+    steps.step("scale back to one", || {
+        drop(cluster.knest(&["scale", NAME, "--worker-machine-count", "1"]));
+        assert_eq!(ready_nodes(&cluster), 2);
+    });
+    steps.step("delete, and again", || {
+        drop(cluster.knest(&["delete", NAME]));
+        drop(cluster.knest(&["delete", NAME]));
+    });
+    // Base disks are a cache, and kubectl keeps one too.
+    let home = cluster.env.home();
+    snapshot.assert_nothing_left(
+        Duration::from_secs(20),
+        &[
+            &cache,
+            &home.join(".kube"),
+            &cluster.env.state().join("knest"),
+        ],
+    );
+    let clusters = cluster.env.state().join("knest/clusters");
+    let left = std::fs::read_dir(&clusters).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "{} is not empty", clusters.display());
+    let merged = std::fs::read_to_string(&kubeconfig).unwrap_or_default();
+    assert!(!merged.contains("knest-demo"), "{merged}");
+    assert_eq!(cluster.knest(&["list", "-o", "json"]).trim(), "[]");
+}
+
+fn two_ready_nodes(cluster: &Cluster) {
+    let nodes = cluster.get(&["nodes"]);
+    assert_eq!(ready_nodes(cluster), 2, "{nodes}");
+    let names: Vec<&str> = items(&nodes)
+        .filter_map(|node| node["metadata"]["name"].as_str())
+        .collect();
+    assert_eq!(names, ["demo-control-plane-1", "demo-worker-1"]);
+}
+
+fn ready_nodes(cluster: &Cluster) -> usize {
+    let nodes = cluster.get(&["nodes"]);
+    items(&nodes)
+        .filter(|node| condition(node, "Ready") == Some("True"))
+        .count()
+}
+
+fn dns_is_available(cluster: &Cluster) {
+    let dns = cluster.get(&["deployment", "coredns", "--namespace", "kube-system"]);
+    assert_eq!(condition(&dns, "Available"), Some("True"), "{dns}");
+}
+
+fn kubeconfig_is_private(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path)
+        .expect("the merged kubeconfig")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(path).expect("the merged kubeconfig");
+    assert!(text.contains("current-context: knest-demo"), "{text}");
+}
+
+fn list_shows_it(cluster: &Cluster) {
+    let table = cluster.knest(&["list"]);
+    assert!(
+        table.lines().any(|line| line.starts_with("demo ")),
+        "{table}"
+    );
+    let list: Value = serde_json::from_str(&cluster.knest(&["list", "-o", "json"])).expect("JSON");
+    assert_eq!(list[0]["name"], NAME, "{list}");
+    let ready = list[0]["nodes"].as_array().map_or(0, |nodes| {
+        nodes
+            .iter()
+            .filter(|node| node["ready"] == true && node["machine"] == "running")
+            .count()
+    });
+    assert_eq!(ready, 2, "{list}");
+    let own = cluster.knest(&["kubeconfig", NAME]);
+    assert!(own.contains("knest-demo") && own.contains("client-key-data"));
+}
+
+/// The image of kube-proxy has a shell, and is on every node without a registry.
+fn pod_reaches_service(cluster: &Cluster) {
+    let proxy = cluster.get(&["daemonset", "kube-proxy", "--namespace", "kube-system"]);
+    let image = proxy["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+    let image = format!("--image={}", image.expect("kube-proxy's image"));
+    let script = "exec 3<>/dev/tcp/kubernetes.default.svc.cluster.local/443 && echo reached";
+    let overrides = r#"--overrides={"spec":{"nodeName":"demo-worker-1"}}"#;
+    let run = [
+        "run",
+        "probe",
+        &image,
+        "--image-pull-policy=Never",
+        "--restart=Never",
+        overrides,
+    ];
+    let command = ["--command", "--", "timeout", "60", "bash", "-c", script];
+    drop(cluster.kubectl(&[&run[..], &command[..]].concat()));
+    cluster.wait_for(
+        "the probe",
+        Duration::from_secs(120),
+        &["pod", "probe"],
+        |pod| match pod["status"]["phase"].as_str() {
+            Some("Succeeded") => Ok(()),
+            _ => Err(pod["status"].to_string()),
+        },
+    );
+    assert_eq!(cluster.kubectl(&["logs", "probe"]).trim(), "reached");
+    drop(cluster.kubectl(&["delete", "pod", "probe", "--now"]));
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list["items"].as_array().into_iter().flatten()
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == kind)?["status"]
+        .as_str()
+}
