@@ -5,6 +5,7 @@
 //! node range   .0 network   .1 gateway (bridge, API)   .2 – .9 kept   .10 … nodes   last: broadcast
 //! ```
 
+use crate::failure::{Failure, Result};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -51,14 +52,14 @@ pub(crate) enum AddressError {
     Ipv6(IpNet),
     #[error("{given} has bits set beyond its prefix: write {network}")]
     HostBits { given: Ipv4Net, network: Ipv4Net },
-    #[error("the {label} {net} overlaps the {special} range {range}")]
+    #[error("the {label} range {net} overlaps the {special} range {range}")]
     Special {
         label: String,
         net: Ipv4Net,
         special: &'static str,
         range: Ipv4Net,
     },
-    #[error("the {a_label} {a} and the {b_label} {b} overlap")]
+    #[error("the {a_label} range {a} and the {b_label} range {b} overlap")]
     Overlap {
         a_label: String,
         a: Ipv4Net,
@@ -92,7 +93,7 @@ pub(crate) enum AddressError {
 }
 
 /// Reads a range as a user writes it: IPv4, nothing beyond the prefix.
-pub(crate) fn parse_range(text: &str) -> Result<Ipv4Net, AddressError> {
+pub(crate) fn parse_cidr(text: &str) -> Result<Ipv4Net, AddressError> {
     match text.parse::<IpNet>() {
         Ok(IpNet::V4(net)) if net == net.trunc() => Ok(net),
         Ok(IpNet::V4(net)) => Err(AddressError::HostBits {
@@ -104,30 +105,49 @@ pub(crate) fn parse_range(text: &str) -> Result<Ipv4Net, AddressError> {
     }
 }
 
-/// Checks that no two ranges share an address and that none is special; `label` completes "the
-/// … 10.0.0.0/8", as in `pod range`.
-pub(crate) fn disjoint<'a>(
-    ranges: impl IntoIterator<Item = (&'a str, Ipv4Net)>,
-) -> Result<(), AddressError> {
-    let mut seen: Vec<(&str, Ipv4Net)> = vec![];
-    for (label, net) in ranges {
-        if let Some((special, range)) = SPECIAL.iter().find(|(_, s)| overlap(*s, net)) {
+impl From<AddressError> for Failure {
+    fn from(error: AddressError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+/// Checks that no two ranges share an address and that none is special. A label completes "the …
+/// range 10.0.0.0/8".
+pub(crate) fn disjoint(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
+    Ok(check_disjoint(ranges)?)
+}
+
+/// Checks that the ranges are of a size with which `nodes` nodes can work.
+pub(crate) fn check_sizes(
+    pods: Ipv4Net,
+    services: Ipv4Net,
+    addresses: Ipv4Net,
+    nodes: u32,
+) -> Result<()> {
+    check_pod_range(pods, nodes)?;
+    check_service_range(services)?;
+    Ok(check_node_range(addresses, nodes)?)
+}
+
+fn check_disjoint(ranges: &[(&str, Ipv4Net)]) -> Result<(), AddressError> {
+    for (index, (label, net)) in ranges.iter().enumerate() {
+        if let Some((special, range)) = SPECIAL.iter().find(|(_, s)| overlap(*s, *net)) {
             return Err(AddressError::Special {
-                label: label.into(),
-                net,
+                label: (*label).into(),
+                net: *net,
                 special,
                 range: *range,
             });
         }
-        if let Some((other_label, other)) = seen.iter().find(|(_, s)| overlap(*s, net)) {
+        if let Some((other_label, other)) = ranges[..index].iter().find(|(_, o)| overlap(*o, *net))
+        {
             return Err(AddressError::Overlap {
                 a_label: (*other_label).into(),
                 a: *other,
-                b_label: label.into(),
-                b: net,
+                b_label: (*label).into(),
+                b: *net,
             });
         }
-        seen.push((label, net));
     }
     Ok(())
 }
@@ -138,7 +158,7 @@ pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
 }
 
 /// Checks that the pod range has a share for each of `nodes`.
-pub(crate) fn check_pod_range(net: Ipv4Net, nodes: u32) -> Result<(), AddressError> {
+fn check_pod_range(net: Ipv4Net, nodes: u32) -> Result<(), AddressError> {
     if net.prefix_len() < POD_PREFIX_MIN {
         return Err(AddressError::PodRangeTooLarge(net));
     }
@@ -156,7 +176,7 @@ pub(crate) fn check_pod_range(net: Ipv4Net, nodes: u32) -> Result<(), AddressErr
 }
 
 /// Checks the service range's size.
-pub(crate) fn check_service_range(net: Ipv4Net) -> Result<(), AddressError> {
+fn check_service_range(net: Ipv4Net) -> Result<(), AddressError> {
     match net.prefix_len() {
         0..SERVICE_PREFIX_MIN => Err(AddressError::ServiceRangeTooLarge(net)),
         SERVICE_PREFIX_MIN..=SERVICE_PREFIX_MAX => Ok(()),
@@ -165,7 +185,7 @@ pub(crate) fn check_service_range(net: Ipv4Net) -> Result<(), AddressError> {
 }
 
 /// Checks that the node range has an address for each of `nodes`.
-pub(crate) fn check_node_range(net: Ipv4Net, nodes: u32) -> Result<(), AddressError> {
+fn check_node_range(net: Ipv4Net, nodes: u32) -> Result<(), AddressError> {
     let (first, last) = node_bounds(net);
     let room = last.saturating_add(1).saturating_sub(first);
     if nodes > room || room == 0 {
@@ -234,13 +254,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn net(text: &str) -> Ipv4Net {
-        parse_range(text).unwrap()
+        parse_cidr(text).unwrap()
     }
 
     #[test]
     fn ranges_are_read_as_written() {
         assert_eq!(
-            parse_range("10.244.0.0/16").unwrap().to_string(),
+            parse_cidr("10.244.0.0/16").unwrap().to_string(),
             "10.244.0.0/16"
         );
         for bad in [
@@ -251,39 +271,36 @@ mod tests {
             "ten/8",
             "10.0.0.0/8,fd00::/64",
         ] {
-            assert_eq!(parse_range(bad), Err(AddressError::Malformed(bad.into())));
+            assert_eq!(parse_cidr(bad), Err(AddressError::Malformed(bad.into())));
         }
         assert!(matches!(
-            parse_range("fd00::/64"),
+            parse_cidr("fd00::/64"),
             Err(AddressError::Ipv6(_))
         ));
         assert_eq!(
-            parse_range("10.0.0.5/24").unwrap_err().to_string(),
+            parse_cidr("10.0.0.5/24").unwrap_err().to_string(),
             "10.0.0.5/24 has bits set beyond its prefix: write 10.0.0.0/24"
         );
     }
 
     #[test]
     fn an_overlap_names_both() {
-        let ranges = |service| {
-            [
-                ("pod range", net("10.244.0.0/16")),
-                ("service range", net(service)),
-            ]
-        };
-        assert_eq!(disjoint(ranges("10.96.0.0/12")), Ok(()));
+        let ranges = |service| [("pod", net("10.244.0.0/16")), ("service", net(service))];
+        assert_eq!(check_disjoint(&ranges("10.96.0.0/12")), Ok(()));
         assert_eq!(
-            disjoint(ranges("10.244.128.0/20")).unwrap_err().to_string(),
+            check_disjoint(&ranges("10.244.128.0/20"))
+                .unwrap_err()
+                .to_string(),
             "the pod range 10.244.0.0/16 and the service range 10.244.128.0/20 overlap"
         );
         assert_eq!(
-            disjoint([("node range", net("0.0.0.0/0"))])
+            check_disjoint(&[("node", net("0.0.0.0/0"))])
                 .unwrap_err()
                 .to_string(),
             "the node range 0.0.0.0/0 overlaps the \"this network\" range 0.0.0.0/8"
         );
         assert!(matches!(
-            disjoint([("node range", net("127.1.0.0/16"))]),
+            check_disjoint(&[("node", net("127.1.0.0/16"))]),
             Err(AddressError::Special {
                 special: "loopback",
                 ..
@@ -394,7 +411,7 @@ mod tests {
         fn any_text_is_no_panic(text: String) {
             let routes = parse_proc_net_route(&text);
             prop_assert!(routes.len() <= text.lines().count());
-            prop_assert!(parse_range(&text).map_or(true, |n| n == n.trunc()));
+            prop_assert!(parse_cidr(&text).map_or(true, |n| n == n.trunc()));
         }
     }
 }

@@ -2,6 +2,8 @@
 //! node, and the API that it serves once it runs. Knows no provider and no terminal.
 
 pub(crate) mod address;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod guest;
 pub(crate) mod kubeadm;
 pub(crate) mod kubeconfig;

@@ -164,34 +164,10 @@ fn params(common_name: &str, now: OffsetDateTime, life: Duration) -> Certificate
     params
 }
 
-/// Keys for other modules' tests: of the right form, of no use, and the same for ever.
-#[cfg(test)]
-pub(crate) fn fixed() -> Pki {
-    let pem = |label: &str, body: &str| {
-        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
-    };
-    let authority = |name: &str| Authority {
-        certificate: pem("CERTIFICATE", &format!("{name}+certificate")),
-        key: pem("PRIVATE KEY", &format!("{name}+key")),
-    };
-    Pki {
-        // The hash that nodes pin is computed from this one, whose key was thrown away.
-        cluster: Authority {
-            certificate: include_str!("testdata/ca.crt").into(),
-            ..authority("cluster")
-        },
-        etcd: authority("etcd"),
-        front_proxy: authority("front+proxy"),
-        service_account: KeyFiles {
-            public: pem("PUBLIC KEY", "service+account+public"),
-            private: pem("PRIVATE KEY", "service+account+key"),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::fixture;
     use rcgen::PublicKeyData;
     use std::process::{Command, Stdio};
     use x509_parser::prelude::*;
@@ -270,7 +246,7 @@ mod tests {
     fn the_hash_is_what_openssl_finds() {
         // openssl x509 -in ca.crt -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum
         assert_eq!(
-            fixed().ca_hash().unwrap(),
+            fixture::pki().ca_hash().unwrap(),
             "sha256:9f1df3fa0b50cd4cdea82d24ee1605fdb4e992b311ed0b80e6fdbd2f714d47f6"
         );
         let damaged = Authority {
@@ -280,7 +256,7 @@ mod tests {
         assert!(
             Pki {
                 cluster: damaged,
-                ..fixed()
+                ..fixture::pki()
             }
             .ca_hash()
             .is_err()

@@ -142,6 +142,9 @@ impl Record {
 
     /// Whether the node that makes the cluster is still to be Ready.
     pub(crate) fn founding(&self) -> bool {
-        !self.nodes.iter().any(|n| n.role == Role::ControlPlane && n.state != NodeState::Wanted)
+        !self
+            .nodes
+            .iter()
+            .any(|n| n.role == Role::ControlPlane && n.state != NodeState::Wanted)
     }
 }

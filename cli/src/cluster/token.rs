@@ -2,7 +2,9 @@
 //! written into the first node's documents, gone by itself within the hour.
 
 use super::record::BootstrapToken;
-use rand::RngExt;
+use crate::failure::{Failure, Result};
+use rand::TryRng;
+use rand::rngs::SysRng;
 use time::{Duration, OffsetDateTime};
 
 /// How long a token lives.
@@ -12,23 +14,30 @@ const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 impl BootstrapToken {
     /// A new token from the system's generator: 6 characters of public id, 16 of secret (82 bits).
-    pub(crate) fn generate(now: OffsetDateTime) -> Self {
-        let mut rng = rand::rng();
-        let mut take = |count: usize| -> String {
-            (0..count)
-                .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
-                .collect()
-        };
-        let value = format!("{}.{}", take(6), take(16));
-        Self {
+    pub(crate) fn generate(now: OffsetDateTime) -> Result<Self> {
+        const ID: usize = 6;
+        const LENGTH: usize = ID + 1 + 16;
+        // Bytes beyond the last whole alphabet would make its first letters likelier.
+        let fair = u8::MAX - u8::MAX % 36;
+        let mut value = String::with_capacity(LENGTH);
+        let mut bytes = [0; 32];
+        while value.len() < LENGTH {
+            SysRng
+                .try_fill_bytes(&mut bytes)
+                .map_err(|e| Failure::host("reading the system's random numbers").because(e))?;
+            for byte in bytes.into_iter().filter(|b| *b < fair) {
+                if value.len() == ID {
+                    value.push('.');
+                }
+                if value.len() < LENGTH {
+                    value.push(char::from(ALPHABET[usize::from(byte % 36)]));
+                }
+            }
+        }
+        Ok(Self {
             value,
             expires: now + TOKEN_LIFE,
-        }
-    }
-
-    /// Whether a machine that boots now still has `margin` to use it.
-    pub(crate) fn lives(&self, now: OffsetDateTime, margin: Duration) -> bool {
-        now + margin < self.expires
+        })
     }
 }
 
@@ -39,7 +48,9 @@ mod tests {
     #[test]
     fn of_kubeadms_form_and_never_twice() {
         let now = OffsetDateTime::UNIX_EPOCH;
-        let tokens: Vec<_> = (0..64).map(|_| BootstrapToken::generate(now)).collect();
+        let tokens: Vec<_> = (0..64)
+            .map(|_| BootstrapToken::generate(now).unwrap())
+            .collect();
         for token in &tokens {
             let (id, secret) = token.value.split_once('.').unwrap();
             assert_eq!((id.len(), secret.len()), (6, 16));
@@ -58,9 +69,18 @@ mod tests {
     #[test]
     fn lives_an_hour() {
         let now = OffsetDateTime::UNIX_EPOCH;
-        let token = BootstrapToken::generate(now);
-        assert!(token.lives(now, Duration::minutes(59)));
-        assert!(!token.lives(now, Duration::minutes(60)));
-        assert!(!token.lives(now + Duration::hours(2), Duration::ZERO));
+        assert_eq!(
+            BootstrapToken::generate(now).unwrap().expires,
+            now + Duration::HOUR
+        );
+    }
+
+    #[test]
+    fn every_character_is_used() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let used: std::collections::BTreeSet<_> = (0..64)
+            .flat_map(|_| BootstrapToken::generate(now).unwrap().value.into_bytes())
+            .collect();
+        assert_eq!(used.len(), ALPHABET.len() + 1);
     }
 }
