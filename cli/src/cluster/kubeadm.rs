@@ -503,16 +503,15 @@ mod tests {
             let [first, others @ ..] = &record.nodes[..] else {
                 panic!("{record:?}")
             };
-            validate(
-                &kubeadm,
-                &init_documents(&record, first, &fixture::token()).unwrap(),
-            );
+            let init = init_documents(&record, first, &fixture::token()).unwrap();
+            assert_eq!(validate(&kubeadm, &init), Ok(()));
             for node in others {
-                validate(
-                    &kubeadm,
-                    &join_documents(&record, node, &fixture::token()).unwrap(),
-                );
+                let join = join_documents(&record, node, &fixture::token()).unwrap();
+                assert_eq!(validate(&kubeadm, &join), Ok(()));
             }
+            // It is strict, about the kubelet's document as well.
+            let misspelt = init.replace("cgroupDriver", "cgroupDrive");
+            assert!(validate(&kubeadm, &misspelt).is_err_and(|e| e.contains("cgroupDrive")));
         }
     }
 }

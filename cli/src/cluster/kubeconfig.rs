@@ -34,7 +34,11 @@ pub(crate) fn target(
     let named: Vec<PathBuf> = std::env::split_paths(variable.unwrap_or_default())
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
-    if let Some(path) = named.iter().find(|path| path.exists()).or(named.last()) {
+    if let Some(path) = named
+        .iter()
+        .find(|path| path.exists())
+        .or_else(|| named.last())
+    {
         return Ok(path.clone());
     }
     home.filter(|home| home.is_absolute())

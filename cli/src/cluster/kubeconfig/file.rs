@@ -71,7 +71,7 @@ fn malformed(path: &Path) -> Failure {
 fn parent(path: &Path) -> &Path {
     path.parent()
         .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+        .unwrap_or_else(|| Path::new("."))
 }
 
 fn make_directory(directory: &Path) -> Result<()> {
