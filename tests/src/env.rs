@@ -18,13 +18,28 @@ const AMBIENT: [&str; 6] = [
     "RUST_LOG",
 ];
 
-/// One test's home directory. Removed on drop, unless the test panicked and `KNEST_TEST_KEEP`
-/// names a directory, which then gets a copy.
+/// `STORE PLACE COMMAND…`: puts the image store into its place and devices that everyone may open
+/// over those that root alone may, in this mount namespace only, and runs the command.
+const OPEN_DEVICES: &str = r#"
+    mount --bind "$1" "$2"; shift 2
+    mount -t tmpfs -o mode=755 devices /mnt
+    for device in /dev/net/tun /dev/kvm; do
+        [ -c "$device" ] || continue
+        copy=/mnt/${device##*/}
+        mknod -m 666 "$copy" c $((0x$(stat -c %t "$device"))) $((0x$(stat -c %T "$device")))
+        mount --bind "$copy" "$device"
+    done
+    exec "$@"
+"#;
+
+/// One test's home directory. Removed on drop; if the test panicked, what is small enough to be
+/// read is copied first, see [`Env::keep`].
 ///
 /// ```text
 /// ROOT/home            HOME; the kubeconfig is ROOT/home/.kube/config
 /// ROOT/state           XDG_STATE_HOME
 /// ROOT/cache           XDG_CACHE_HOME
+/// ROOT/data            XDG_DATA_HOME
 /// ROOT/run             XDG_RUNTIME_DIR, 0700
 /// ROOT/tmp             TMPDIR
 /// ```
@@ -32,6 +47,7 @@ const AMBIENT: [&str; 6] = [
 pub struct Env {
     path: PathBuf,
     extra: Vec<(String, OsString)>,
+    user: Option<u32>,
     _root: TempDir,
 }
 
@@ -44,7 +60,7 @@ impl Env {
             .tempdir()
             .expect("a temporary directory");
         let path = root.path().to_owned();
-        for name in ["home", "state", "cache", "run", "tmp"] {
+        for name in ["home", "state", "cache", "data", "run", "tmp"] {
             fs::create_dir(path.join(name)).expect("a directory of the test's");
         }
         restrict(&path.join("run"));
@@ -52,6 +68,7 @@ impl Env {
             _root: root,
             path,
             extra: Vec::new(),
+            user: None,
         }
     }
 
@@ -59,6 +76,26 @@ impl Env {
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.extra.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The same for a user of this number, who need not exist; only root can do that. `knest` then
+    /// runs as that user, in a mount namespace where the devices are open to everyone and the
+    /// machine's image store, which may be out of the user's reach, is in its place.
+    #[must_use]
+    pub fn owned_by(mut self, user: u32) -> Self {
+        let binary = self.path.join("knest");
+        fs::copy(knest(), &binary).expect("a copy of the binary that the user can reach");
+        fs::create_dir_all(self.data().join("knest/images")).expect("a place for the image store");
+        let mut chown = Command::new("chown");
+        chown
+            .args(["-R", &format!("{user}:{user}")])
+            .arg(&self.path);
+        assert!(
+            chown.status().is_ok_and(|status| status.success()),
+            "chown to {user}"
+        );
+        self.user = Some(user);
         self
     }
 
@@ -102,6 +139,12 @@ impl Env {
         self.path.join("cache")
     }
 
+    /// What `XDG_DATA_HOME` is.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
     /// Where `knest` merges contexts.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
@@ -114,8 +157,32 @@ impl Env {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = self.command(knest());
+        let mut command = match self.user {
+            None => self.command(knest()),
+            Some(user) => self.as_user(user),
+        };
         command.args(args);
+        command
+    }
+
+    fn as_user(&self, user: u32) -> Command {
+        let mut command = self.command("unshare");
+        command
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-eu",
+                "-c",
+                OPEN_DEVICES,
+                "sh",
+            ])
+            .arg(crate::images::store())
+            .arg(self.data().join("knest/images"))
+            .args(["setpriv", "--clear-groups"])
+            .args([format!("--reuid={user}"), format!("--regid={user}")])
+            .arg(self.path.join("knest"));
         command
     }
 
@@ -129,6 +196,7 @@ impl Env {
             .env("HOME", self.home())
             .env("XDG_STATE_HOME", self.state())
             .env("XDG_CACHE_HOME", self.cache())
+            .env("XDG_DATA_HOME", self.data())
             .env("XDG_RUNTIME_DIR", self.path.join("run"))
             .env("TMPDIR", self.path.join("tmp"))
             .envs(self.extra.iter().map(|(name, value)| (name, value)))

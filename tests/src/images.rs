@@ -1,6 +1,8 @@
 //! Where `make images` leaves what VMs boot, and how a test's own environment gets at it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use fs_err::os::unix::fs::symlink;
 
 use crate::Env;
 use crate::env::program;
@@ -15,10 +17,14 @@ pub fn cache() -> PathBuf {
         .unwrap_or_else(|| "/root/.cache/knest".into())
 }
 
-/// The image store that `make images` fills.
+/// The image store that `make images` fills: knest's own, below `XDG_DATA_HOME`.
 #[must_use]
 pub fn store() -> PathBuf {
-    cache().join("images")
+    let directory = |name| std::env::var_os(name).map(PathBuf::from);
+    directory("XDG_DATA_HOME")
+        .or_else(|| directory("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(|| "/root/.local/share".into())
+        .join("knest/images")
 }
 
 /// Why there is no node image or kernel to boot, or `None`.
@@ -53,11 +59,7 @@ pub fn kubectl() -> Option<PathBuf> {
 /// Lets a clean environment see the machine's images: the store only, so that disks are still
 /// made from them in the environment's own cache.
 pub fn link(env: &Env) {
-    let own = env.cache().join("knest");
-    fs_err::create_dir_all(&own).expect("the environment's cache");
-    symlink(&store(), &own.join("images"));
-}
-
-fn symlink(target: &Path, link: &Path) {
-    fs_err::os::unix::fs::symlink(target, link).expect("a link to the image store");
+    let own = env.data().join("knest");
+    fs_err::create_dir_all(&own).expect("the environment's data");
+    symlink(store(), own.join("images")).expect("a link to the image store");
 }

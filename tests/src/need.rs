@@ -19,6 +19,8 @@ pub enum Need {
     Cluster,
     /// The software-emulated host in which the real Cloud Hypervisor boots a stock kernel.
     Lab,
+    /// The node image and the kernel, in this machine's image store.
+    Images,
     /// `e2fsck` and `debugfs`.
     Fsck,
     /// The super-user: what can't be tried without.
@@ -35,6 +37,7 @@ impl Need {
             Self::Vm => "vm",
             Self::Cluster => "cluster",
             Self::Lab => "lab",
+            Self::Images => "images",
             Self::Fsck => "fsck",
             Self::Root => "root",
             Self::Full => "full",
@@ -50,6 +53,7 @@ impl Need {
                 .or_else(|| unopenable("/dev/net/tun"))
                 .or_else(crate::images::missing),
             Self::Lab => cloud_hypervisor_missing().or_else(crate::lab::missing),
+            Self::Images => crate::images::missing(),
             Self::Fsck => program_missing(&["e2fsck", "debugfs"]),
             Self::Root => {
                 (!rustix::process::geteuid().is_root()).then(|| "only root can run it".to_owned())

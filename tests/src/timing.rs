@@ -29,13 +29,7 @@ impl Steps {
             start.elapsed().as_secs_f64()
         );
         self.say(&line);
-        if let Some(path) = std::env::var_os("KNEST_TIMINGS") {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            let written = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-            if let Err(error) = written {
-                self.say(&format!("KNEST_TIMINGS: {error}"));
-            }
-        }
+        record(&format!("{line}\n"));
         result
     }
 
@@ -48,5 +42,16 @@ impl Steps {
     fn say(&self, line: &str) {
         let written = writeln!(std::io::stderr(), "{line}");
         drop(written);
+    }
+}
+
+/// Adds lines to the file that `KNEST_TIMINGS` names, if it names one.
+pub fn record(lines: &str) {
+    let Some(path) = std::env::var_os("KNEST_TIMINGS") else {
+        return;
+    };
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    if let Err(error) = file.and_then(|mut file| file.write_all(lines.as_bytes())) {
+        println!("KNEST_TIMINGS: {error}");
     }
 }

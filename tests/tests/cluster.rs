@@ -27,6 +27,13 @@ fn a_cluster_from_create_to_delete() {
     whole_life(&Steps::of("cluster"), env);
 }
 
+/// What root's run can't show: every namespace, device and file is had without privileges.
+#[test]
+fn the_same_without_privileges() {
+    need!(Cluster, Root, Full);
+    whole_life(&Steps::of("unprivileged"), Env::new().owned_by(12345));
+}
+
 fn whole_life(steps: &Steps, env: Env) {
     let kubeconfig = env.kubeconfig();
     let cache = env.cache();

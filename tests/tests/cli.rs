@@ -1,0 +1,193 @@
+//! Bad input: a clear error on standard error, the right exit code, and nothing left behind. Runs
+//! without images, KVM or a VMM, since every one of these is found before any is looked for.
+
+use knest_tests::{Env, Snapshot};
+
+/// What the error has to name, and the arguments.
+const REFUSED: &[(&str, &[&str])] = &[
+    // names
+    ("Demo", &["create", "Demo"]),
+    ("-demo", &["create", "--", "-demo"]),
+    ("a_b", &["create", "a_b"]),
+    ("../demo", &["create", "../demo"]),
+    ("x.y", &["delete", "x.y"]),
+    // versions
+    ("1.37", &["create", "--kubernetes-version", "1.37"]),
+    ("latest", &["create", "--kubernetes-version", "latest"]),
+    ("v1.24.0", &["create", "--kubernetes-version", "v1.24.0"]),
+    // ranges: malformed, too small, overlapping
+    (
+        "10.0.0.0/33",
+        &["create", "--pod-network-cidr", "10.0.0.0/33"],
+    ),
+    (
+        "10.0.0.1/16",
+        &["create", "--pod-network-cidr", "10.0.0.1/16"],
+    ),
+    ("pods", &["create", "--service-cidr", "pods"]),
+    (
+        "10.244.0.0/30",
+        &["create", "--pod-network-cidr", "10.244.0.0/30"],
+    ),
+    (
+        "10.96.0.0/31",
+        &["create", "--service-cidr", "10.96.0.0/31"],
+    ),
+    (
+        "overlap",
+        &["create", "--pod-network-cidr", "10.112.0.0/14"],
+    ),
+    ("overlap", &["create", "--service-cidr", "10.244.128.0/20"]),
+    ("overlap", &["create", "--node-cidr", "10.244.7.0/24"]),
+    // quantities and counts
+    ("2 GB", &["create", "--worker-machine-memory-size", "2 GB"]),
+    (
+        "-1Gi",
+        &["create", "--control-plane-machine-memory-size=-1Gi"],
+    ),
+    (
+        "64Mi",
+        &["create", "--control-plane-machine-memory-size", "64Mi"],
+    ),
+    ("1Mi", &["create", "--worker-machine-rootfs-size", "1Mi"]),
+    (
+        "2 control-plane",
+        &["create", "--control-plane-machine-count", "2"],
+    ),
+    (
+        "0 control-plane",
+        &["create", "--control-plane-machine-count", "0"],
+    ),
+    ("0 CPU", &["create", "--worker-machine-cpu-cores", "0"]),
+    ("many", &["create", "--worker-machine-count", "many"]),
+    (
+        "4000000000",
+        &["create", "--worker-machine-count", "4000000000"],
+    ),
+    // the rest
+    ("bochs", &["create", "--vmm", "bochs"]),
+    ("forever", &["create", "--timeout", "forever"]),
+    ("--no-such-flag", &["create", "--no-such-flag"]),
+    ("there is no cluster", &["kubeconfig", "nowhere"]),
+    (
+        "there is no cluster",
+        &["scale", "nowhere", "--worker-machine-count", "1"],
+    ),
+    ("frobnicate", &["frobnicate"]),
+];
+
+#[test]
+fn what_cannot_be_met_as_put_is_refused_and_named() {
+    let env = Env::new();
+    let snapshot = Snapshot::take(&[env.root()]);
+    let mut wrong = Vec::new();
+    for (named, arguments) in REFUSED {
+        let output = env.knest(*arguments).output().expect("knest starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() != Some(2) || !error.contains(named) || !output.stdout.is_empty() {
+            wrong.push(format!(
+                "knest {}: {}: {error}",
+                arguments.join(" "),
+                output.status
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    nothing_left(&env, &snapshot);
+}
+
+#[test]
+fn an_image_that_is_not_there_is_named_and_nothing_is_made() {
+    let env = Env::new();
+    let snapshot = Snapshot::take(&[env.root()]);
+    let arguments = [
+        "create",
+        "--vmm",
+        "qemu",
+        "--worker-machine-rootfs-image",
+        "no.such/image:v1",
+    ];
+    let with_worker = [&arguments[..], &["--worker-machine-count", "1"]].concat();
+    let output = env.knest(with_worker).output().expect("knest starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        matches!(output.status.code(), Some(2 | 3)),
+        "{}: {error}",
+        output.status
+    );
+    assert!(error.contains("image"), "{error}");
+    nothing_left(&env, &snapshot);
+}
+
+#[test]
+fn deleting_what_is_not_there_is_no_error() {
+    let env = Env::new();
+    let snapshot = Snapshot::take(&[env.root()]);
+    for _ in 0..2 {
+        let output = env
+            .knest(["delete", "nowhere"])
+            .output()
+            .expect("knest starts");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    nothing_left(&env, &snapshot);
+}
+
+#[test]
+fn errors_for_programs_are_json() {
+    let env = Env::new();
+    let output = env
+        .knest(["kubeconfig", "nowhere", "-o", "json"])
+        .output()
+        .expect("knest starts");
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).expect("JSON");
+    assert_eq!(error["error"]["kind"], "Usage", "{error}");
+}
+
+/// Directories that hold no cluster do not count.
+fn nothing_left(env: &Env, snapshot: &Snapshot) {
+    let mut found = snapshot.since();
+    found
+        .files
+        .retain(|path| !path.is_dir() || path.ends_with("nowhere"));
+    let state = env.state().join("knest");
+    assert!(found.files.is_empty(), "{found:?} in {}", state.display());
+    let clusters: Vec<_> = state
+        .join("clusters")
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .collect();
+    assert!(clusters.is_empty(), "{clusters:?}");
+    assert!(
+        found.processes.is_empty() && found.namespaces.is_empty(),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn help_fits_a_terminal_and_names_every_verb() {
+    let env = Env::new();
+    let output = env.knest(["--help"]).output().expect("knest starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for verb in [
+        "create",
+        "delete",
+        "list",
+        "scale",
+        "kubeconfig",
+        "doctor",
+        "setup",
+        "image",
+    ] {
+        assert!(text.contains(&format!("\n  {verb} ")), "{verb}: {text}");
+    }
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 100),
+        "{text}"
+    );
+}
