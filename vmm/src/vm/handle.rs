@@ -1,0 +1,378 @@
+//! The handle: making a VM, finding it again, its states.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use hyper::body::Bytes;
+
+use crate::client::{Client, Timeouts};
+use crate::config::{SerialConfig, VmConfig};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, EventLog, History};
+use crate::hypervisor::{Files, Hypervisor, KillOnDrop, Launch};
+use crate::info::{VmInfo, VmState};
+use crate::process::{Death, ExitReason, Identity, Process};
+use crate::request::{self, Request};
+use crate::shutdown::{self, Ladder, Outcome};
+use crate::validate;
+
+/// Where a VM stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// The process runs and holds no machine.
+    Empty,
+    /// Configured, never booted.
+    Created,
+    /// vCPUs run.
+    Running,
+    /// vCPUs stand still.
+    Paused,
+    /// It ran, and is off; it can be booted again.
+    Stopped,
+    /// The process has ended.
+    Ended(ExitReason),
+    /// Something else that Cloud Hypervisor says.
+    Other(VmState),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(exit) => write!(f, "ended with {exit}"),
+            Self::Other(state) => write!(f, "{state}"),
+            known => fmt::Debug::fmt(known, f),
+        }
+    }
+}
+
+/// A VM. Dropping the handle leaves it running; a later process finds it again by
+/// [`Vm::attach`].
+#[derive(Debug)]
+pub struct Vm {
+    hypervisor: Hypervisor,
+    config: Mutex<VmConfig>,
+    events: Mutex<EventLog>,
+}
+
+impl Vm {
+    /// Starts Cloud Hypervisor, creates the machine and boots it. On any failure, and when this future
+    /// is dropped, the process is killed and its sockets are removed; its logs stay.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] before anything is started; those of [`Hypervisor::spawn`]; what Cloud
+    /// Hypervisor says of `vm.create` and `vm.boot`; [`Error::Died`] with the last lines of stderr
+    /// and of the serial log.
+    pub async fn start(launch: Launch, config: VmConfig) -> Result<Self> {
+        let vm = Self::create(launch, config).await?;
+        let guard = KillOnDrop::new(vm.process(), vm.files());
+        let booted = vm.call(&request::vm_boot()).await;
+        guard.settle(booted).await?;
+        Ok(vm)
+    }
+
+    /// Starts Cloud Hypervisor and creates the machine, without booting it. Fails like
+    /// [`Vm::start`].
+    ///
+    /// # Errors
+    /// As [`Vm::start`].
+    pub async fn create(launch: Launch, config: VmConfig) -> Result<Self> {
+        let problems = validate::problems(&config);
+        if !problems.is_empty() {
+            return Err(Error::Invalid { problems });
+        }
+        let hypervisor = Hypervisor::spawn(launch).await?;
+        let vm = Self::of(hypervisor, config);
+        let guard = KillOnDrop::new(vm.process(), vm.files());
+        let created = match vm.hypervisor.capabilities().check(&vm.config()) {
+            Ok(()) => vm.create_again().await,
+            Err(error) => Err(error),
+        };
+        guard.settle(created).await?;
+        Ok(vm)
+    }
+
+    /// Starts Cloud Hypervisor without a machine, to restore or receive one.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::spawn`].
+    pub async fn empty(launch: Launch) -> Result<Self> {
+        Ok(Self::of(
+            Hypervisor::spawn(launch).await?,
+            VmConfig::default(),
+        ))
+    }
+
+    /// Finds a VM again that an earlier driver started.
+    ///
+    /// # Errors
+    /// As [`Hypervisor::attach`].
+    pub async fn attach(files: Files, identity: Identity) -> Result<Self> {
+        Self::adopt(Hypervisor::attach(files, identity, Timeouts::default()).await?).await
+    }
+
+    /// Finds a VM again by its socket alone (Linux 6.5 and later).
+    ///
+    /// # Errors
+    /// As [`Hypervisor::attach_socket`].
+    pub async fn attach_socket(files: Files) -> Result<Self> {
+        Self::adopt(Hypervisor::attach_socket(files, Timeouts::default()).await?).await
+    }
+
+    async fn adopt(hypervisor: Hypervisor) -> Result<Self> {
+        let config = match hypervisor.client().info().await {
+            Ok(info) => info.config,
+            Err(error) if error.kind() == Kind::NotCreated => VmConfig::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self::of(hypervisor, config))
+    }
+
+    fn of(hypervisor: Hypervisor, config: VmConfig) -> Self {
+        let events = Mutex::new(EventLog::new(&hypervisor.files().events));
+        Self {
+            hypervisor,
+            config: Mutex::new(config),
+            events,
+        }
+    }
+
+    /// Boots the machine. After a refusal it is `Created` again and can be booted when its cause is
+    /// gone.
+    ///
+    /// # Errors
+    /// What Cloud Hypervisor says of it; [`Error::Died`].
+    pub async fn boot(&self) -> Result<()> {
+        let state = self.state().await?;
+        if !matches!(state, State::Created | State::Stopped) {
+            return Err(wrong_state("boot", state, self));
+        }
+        let Err(refusal) = self.call(&request::vm_boot()).await else {
+            return Ok(());
+        };
+        // Only an answered refusal: after a time-out the boot may still be under way.
+        if matches!(refusal, Error::Api { .. }) {
+            self.create_again().await?;
+        }
+        Err(refusal)
+    }
+
+    /// The configuration it was created with; after an attach, the one that Cloud Hypervisor reports.
+    #[must_use]
+    pub fn config(&self) -> VmConfig {
+        self.config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn create_again(&self) -> Result<()> {
+        let config = self.config();
+        // A failed create or boot leaves its configuration behind; without one this does nothing.
+        self.call(&request::vm_delete()).await?;
+        self.call(&request::vm_create(&config)).await.map(drop)
+    }
+
+    /// Makes any call, and tells a death for what it is: a call that fails because Cloud Hypervisor
+    /// ended fails with [`Error::Died`].
+    ///
+    /// # Errors
+    /// As [`Client::call`], and [`Error::Died`].
+    pub async fn call(&self, request: &Request) -> Result<Bytes> {
+        let result = self.client().call(request).await;
+        self.or_death(result).await
+    }
+
+    pub(super) async fn or_death<T>(&self, result: Result<T>) -> Result<T> {
+        // A connection breaks a moment before its process is gone.
+        const MOMENT: std::time::Duration = std::time::Duration::from_millis(200);
+        match result {
+            Err(error @ Error::Transport { .. }) => {
+                match self.process().wait_within(MOMENT).await {
+                    Some(exit) => Err(Error::Died {
+                        death: Box::new(self.files().death(exit)),
+                    }),
+                    None => Err(error),
+                }
+            }
+            // A panicking VMM thread may answer this before the process is gone.
+            Err(Error::Api { call, source }) if source.root().contains("closed channel") => {
+                match self.process().wait_within(MOMENT).await {
+                    Some(exit) => Err(Error::Died {
+                        death: Box::new(self.files().death(exit)),
+                    }),
+                    None => Err(Error::Api { call, source }),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Where it stands now.
+    ///
+    /// # Errors
+    /// When Cloud Hypervisor lives and doesn't answer: kind `Busy`.
+    pub async fn state(&self) -> Result<State> {
+        if let Some(exit) = self.process().exited() {
+            return Ok(State::Ended(exit));
+        }
+        match self.info().await {
+            Ok(info) => self.state_of(&info),
+            Err(error) if error.kind() == Kind::NotCreated => Ok(State::Empty),
+            Err(Error::Died { death }) => Ok(State::Ended(death.exit)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn state_of(&self, info: &VmInfo) -> Result<State> {
+        Ok(match info.state {
+            VmState::Running => State::Running,
+            VmState::Paused => State::Paused,
+            VmState::Created | VmState::Shutdown => {
+                if self.history()?.has_booted {
+                    State::Stopped
+                } else {
+                    State::Created
+                }
+            }
+            other => State::Other(other),
+        })
+    }
+
+    /// `vm.info`.
+    ///
+    /// # Errors
+    /// As [`Client::query`], and [`Error::Died`].
+    pub async fn info(&self) -> Result<VmInfo> {
+        let result = self.client().info().await;
+        self.or_death(result).await
+    }
+
+    /// The events since the last call of this function (or of one that looks at history).
+    ///
+    /// # Errors
+    /// When the event file can't be read.
+    pub fn events(&self) -> Result<Vec<Event>> {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read()
+    }
+
+    /// What the events say so far: reboots, panics.
+    ///
+    /// # Errors
+    /// When the event file can't be read.
+    pub fn history(&self) -> Result<History> {
+        // A reader of its own, so that nobody's events get lost; the file is small.
+        let path: PathBuf = self.files().events.clone();
+        let mut log = EventLog::new(path);
+        log.read()?;
+        Ok(log.history().clone())
+    }
+
+    /// What a later driver needs to find it again, with [`Vm::files`].
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.process().identity()
+    }
+
+    /// Whether the process runs. A busy VM is alive.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.process().alive()
+    }
+
+    /// Waits until the process ends, however long that takes.
+    pub async fn wait(&self) -> ExitReason {
+        self.process().wait().await
+    }
+
+    /// How it ended, with the last lines of its logs, if it has.
+    #[must_use]
+    pub fn death(&self) -> Option<Death> {
+        self.process().exited().map(|exit| self.files().death(exit))
+    }
+
+    /// Stops it rung by rung, removes its sockets.
+    ///
+    /// # Errors
+    /// [`Error::Unstoppable`] when even the last rung did not end it.
+    pub async fn stop(&self, ladder: &Ladder) -> Result<Outcome> {
+        let outcome = shutdown::descend(&self.hypervisor, ladder).await?;
+        self.unlink_sockets()?;
+        Ok(outcome)
+    }
+
+    /// Kills it and removes its sockets.
+    ///
+    /// # Errors
+    /// [`Error::Unstoppable`] when it is still there after five seconds.
+    pub async fn kill(&self) -> Result<Death> {
+        let death = self.hypervisor.kill().await?;
+        self.unlink_sockets()?;
+        Ok(death)
+    }
+
+    /// Removes the API, serial and vsock sockets, which a killed Cloud Hypervisor leaves behind.
+    ///
+    /// # Errors
+    /// When one is there and can't be removed.
+    pub fn unlink_sockets(&self) -> Result<()> {
+        self.files().unlink_sockets()?;
+        let config = self.config();
+        if let Some(SerialConfig::Socket { socket }) = &config.serial {
+            crate::hypervisor::unlink(socket)?;
+        }
+        if let Some(vsock) = &config.vsock {
+            crate::hypervisor::unlink(&vsock.socket)?;
+        }
+        Ok(())
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        self.hypervisor.process()
+    }
+
+    /// Its API.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        self.hypervisor.client()
+    }
+
+    /// Its files.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        self.hypervisor.files()
+    }
+
+    /// Its Cloud Hypervisor.
+    #[must_use]
+    pub fn hypervisor(&self) -> &Hypervisor {
+        &self.hypervisor
+    }
+}
+
+fn wrong_state(verb: &'static str, state: State, vm: &Vm) -> Error {
+    match state {
+        State::Ended(exit) => Error::Died {
+            death: Box::new(vm.files().death(exit)),
+        },
+        State::Running => Error::WrongState {
+            verb,
+            state: VmState::Running,
+        },
+        State::Paused => Error::WrongState {
+            verb,
+            state: VmState::Paused,
+        },
+        State::Other(state) => Error::WrongState { verb, state },
+        State::Empty | State::Created | State::Stopped => Error::WrongState {
+            verb,
+            state: VmState::Created,
+        },
+    }
+}
