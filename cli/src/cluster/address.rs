@@ -66,6 +66,12 @@ pub(crate) enum AddressError {
         b_label: String,
         b: Ipv4Net,
     },
+    #[error("the {label} range {net} overlaps {route}, to which this host has a route")]
+    Routed {
+        label: String,
+        net: Ipv4Net,
+        route: Ipv4Net,
+    },
     #[error(
         "the pod range {net} has room for {room} nodes of a /{NODE_POD_PREFIX} each, {wanted} are wanted"
     )]
@@ -127,6 +133,18 @@ pub(crate) fn check_sizes(
     check_pod_range(pods, nodes)?;
     check_service_range(services)?;
     Ok(check_node_range(addresses, nodes)?)
+}
+
+/// Checks that no range holds an address to which the host has a route (of
+/// [`parse_proc_net_route`]).
+pub(crate) fn check_routes(ranges: &[(&str, Ipv4Net)], routes: &[Ipv4Net]) -> Result<()> {
+    for (label, net) in ranges {
+        if let Some(route) = routes.iter().find(|route| overlap(**route, *net)) {
+            let (label, net, route) = ((*label).into(), *net, *route);
+            return Err(AddressError::Routed { label, net, route }.into());
+        }
+    }
+    Ok(())
 }
 
 fn check_disjoint(ranges: &[(&str, Ipv4Net)]) -> Result<(), AddressError> {
@@ -344,6 +362,21 @@ mod tests {
             })
         ));
         assert!(check_node_range(net("255.255.255.252/30"), 1).is_err());
+    }
+
+    #[test]
+    fn a_routed_range_is_refused() {
+        let ranges = [
+            ("pod", net("10.244.0.0/16")),
+            ("node", net("172.30.0.0/24")),
+        ];
+        check_routes(&ranges, &[net("192.168.1.0/24"), net("172.17.0.0/16")]).unwrap();
+        assert_eq!(
+            check_routes(&ranges, &[net("172.16.0.0/12")])
+                .unwrap_err()
+                .to_string(),
+            "the node range 172.30.0.0/24 overlaps 172.16.0.0/12, to which this host has a route"
+        );
     }
 
     #[test]

@@ -91,34 +91,31 @@ fn a_file_cannot_end_its_here_document() {
     );
 }
 
-/// A machine's directories, made of temporary ones, and commands that log their arguments.
+/// A machine's root directory, with commands that log their arguments.
 struct Machine {
     dir: tempfile::TempDir,
 }
 
-/// Binds the machine's directories over the host's, within a namespace, and runs the script.
+/// Lends the machine the host's programs, within a namespace, and runs the script in it.
 const ENTER: &str = r#"set -eu
-mount --bind "$1/etc" /etc
-mount --bind "$1/var" /var
-mount --bind "$1/share" /usr/share
-mount --bind "$1/libexec" /usr/libexec
-mount --bind "$1/run" /run
-PATH="$1/bin:$PATH" exec sh "$1/script"
+for dir in bin lib lib64 sbin usr/bin usr/lib usr/lib64 usr/sbin dev; do
+    [ ! -d "/$dir" ] || { mkdir -p "$1/$dir" && mount --rbind "/$dir" "$1/$dir"; }
+done
+PATH="/stubs:$PATH" exec chroot "$1" sh /script
 "#;
 
 const KUBEADM: &str = r#"#!/bin/sh
-echo "kubeadm $*" >>"$MACHINE/log"
+echo "kubeadm $*" >>"/log"
 case $1 in
 reset) rm -rf /etc/kubernetes ;;
 *)
-    [ ! -e "$MACHINE/refuse" ] || { rm "$MACHINE/refuse"; exit 1; }
-    stat -c '%a %n' $(find /etc/kubernetes -type f) /run/knest/kubeadm.yaml >"$MACHINE/modes"
-    cp /run/knest/kubeadm.yaml "$MACHINE/seen.yaml" ;;
+    [ ! -e "/refuse" ] || { rm "/refuse"; exit 1; }
+    stat -c '%a %n' $(find /etc/kubernetes -type f) /run/knest/kubeadm.yaml >"/modes"
+    cp /run/knest/kubeadm.yaml "/seen.yaml" ;;
 esac
 "#;
-const KUBECTL: &str =
-    "#!/bin/sh\necho \"kubectl $*\" >>\"$MACHINE/log\"\ncat >>\"$MACHINE/applied\"\n";
-const MASQUERADE: &str = "#!/bin/sh\necho \"masquerade $*\" >>\"$MACHINE/log\"\n";
+const KUBECTL: &str = "#!/bin/sh\necho \"kubectl $*\" >>\"/log\"\ncat >>\"/applied\"\n";
+const MASQUERADE: &str = "#!/bin/sh\necho \"masquerade $*\" >>\"/log\"\n";
 const SLEEP: &str = "#!/bin/sh\n";
 
 impl Machine {
@@ -136,26 +133,25 @@ impl Machine {
         };
         for dir in [
             "etc/kubernetes",
-            "var/lib",
             "run",
-            "share/knest/manifests",
-            "libexec/knest",
-            "bin",
+            "stubs",
+            "usr/share/knest/manifests",
+            "usr/libexec/knest",
         ] {
             fs_err::create_dir_all(machine.path(dir)).unwrap();
         }
         for (name, text) in [
-            ("bin/kubeadm", KUBEADM),
-            ("bin/kubectl", KUBECTL),
-            ("bin/sleep", SLEEP),
-            ("libexec/knest/masquerade", MASQUERADE),
+            ("stubs/kubeadm", KUBEADM),
+            ("stubs/kubectl", KUBECTL),
+            ("stubs/sleep", SLEEP),
+            ("usr/libexec/knest/masquerade", MASQUERADE),
         ] {
             fs_err::write(machine.path(name), text).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             fs_err::set_permissions(machine.path(name), mode).unwrap();
         }
         let cni = "type: @OVERLAY_TYPE@\nrange: @POD_CIDR@\n";
-        fs_err::write(machine.path("share/knest/manifests/cni.yaml"), cni).unwrap();
+        fs_err::write(machine.path("usr/share/knest/manifests/cni.yaml"), cni).unwrap();
         Some(machine)
     }
 
@@ -182,7 +178,6 @@ impl Machine {
                 "sh",
             ])
             .arg(dir)
-            .env("MACHINE", dir)
             .output()
             .unwrap();
         let text = [output.stdout, output.stderr].concat();
