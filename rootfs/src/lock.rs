@@ -1,0 +1,57 @@
+//! Advisory locks between processes: `flock` on a file that stays. The kernel drops a dead
+//! process's locks, so none is ever stale.
+
+use std::path::Path;
+
+use fs_err as fs;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// A held lock; dropping it releases it.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: fs::File,
+}
+
+impl Lock {
+    /// Waits for the lock, however long its holders work: they are builders that end, or die.
+    pub(crate) fn exclusive(path: &Path) -> Result<Lock> {
+        Lock::take(path, FlockOperation::LockExclusive)
+    }
+
+    /// Waits for the lock, which other shared holders may have too.
+    pub(crate) fn shared(path: &Path) -> Result<Lock> {
+        Lock::take(path, FlockOperation::LockShared)
+    }
+
+    /// Takes the lock when nobody holds it.
+    pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
+        match Lock::take(path, FlockOperation::NonBlockingLockExclusive) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(Error::File { source, .. })
+                if source.raw_os_error() == Some(Errno::WOULDBLOCK.raw_os_error()) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take(path: &Path, operation: FlockOperation) -> Result<Lock> {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(Error::file("open", path))?;
+        loop {
+            match flock(file.file(), operation) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::file("lock", path)(errno.into())),
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! How a caller follows and stops long work: a flag that is looked at often, and a count of bytes.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::Error;
+
+/// Bytes between two calls of the progress function.
+const STEP: u64 = 1 << 20;
+
+/// How far long work is, in packed bytes of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read.
+    pub done: u64,
+    /// Bytes to read. A build that has to start over doubles it.
+    pub total: u64,
+}
+
+/// A caller's wishes: whether to stop, and whom to tell how far it is. The default is neither.
+#[derive(Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// Set to true, from any thread, it makes the work end with [`Error::Cancelled`] in
+    /// milliseconds; nothing is left behind.
+    pub cancel: Option<&'a AtomicBool>,
+    /// Called from worker threads about once a MiB.
+    pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+}
+
+impl std::fmt::Debug for Wishes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wishes")
+            .field("cancel", &self.cancel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The running count behind [`Wishes`], shared by the threads of one piece of work.
+pub(crate) struct Watch<'a> {
+    wishes: Wishes<'a>,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(wishes: Wishes<'a>, total: u64) -> Watch<'a> {
+        Watch {
+            wishes,
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(total),
+        }
+    }
+
+    pub(crate) fn add_total(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cancelled(&self) -> bool {
+        self.wishes
+            .cancel
+            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Fails when the caller wants to stop.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if self.cancelled() {
+            Err(io::Error::other("cancelled"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Names a failure what it is when it came from [`check`](Self::check).
+    pub(crate) fn or_cancelled(&self, error: Error) -> Error {
+        if self.cancelled() {
+            Error::Cancelled
+        } else {
+            error
+        }
+    }
+
+    /// Counts what is read through it, and ends early when the caller wants to stop.
+    pub(crate) fn count<R>(&'a self, inner: R) -> Counted<'a, R> {
+        Counted {
+            inner,
+            watch: self,
+            pending: 0,
+        }
+    }
+
+    fn add(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(tell) = self.wishes.progress {
+            tell(Progress {
+                done,
+                total: self.total.load(Ordering::Relaxed),
+            });
+        }
+    }
+}
+
+/// A reader that reports to a [`Watch`].
+pub(crate) struct Counted<'a, R> {
+    inner: R,
+    watch: &'a Watch<'a>,
+    pending: u64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.watch.check()?;
+        let count = self.inner.read(buffer)?;
+        self.pending += count as u64;
+        if self.pending >= STEP || (count == 0 && self.pending > 0) {
+            self.watch.add(std::mem::take(&mut self.pending));
+        }
+        Ok(count)
+    }
+}
