@@ -58,6 +58,7 @@ pub mod hypervisor;
 pub mod info;
 pub mod log;
 pub mod migration;
+pub mod preflight;
 pub mod process;
 pub mod request;
 pub mod shutdown;

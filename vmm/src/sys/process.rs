@@ -1,6 +1,4 @@
-//! The system calls that no safe wrapper offers. The only unsafe code of the crate.
-//!
-//! Knows numbers and structures of the kernel, and no policy.
+//! Sessions, descriptors over exec, pidfds.
 #![expect(
     unsafe_code,
     reason = "system calls without a safe wrapper, each justified"

@@ -1,0 +1,8 @@
+//! The calls that no safe wrapper offers: the only unsafe code of the crate, behind safe functions.
+//! Knows numbers and structures of the kernel, and no policy.
+
+mod memory;
+mod process;
+
+pub(crate) use memory::GuestMemory;
+pub(crate) use process::{isolate, peer_pidfd, pidfd_exit, watch};
