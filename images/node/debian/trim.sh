@@ -1,0 +1,10 @@
+#!/bin/sh
+# Takes out of a Debian root file system what a node never reads: documentation (not the licences),
+# translations, the hardware database, what apt and dpkg leave behind.
+# usage: trim.sh ROOT
+set -eu
+cd "$1"
+find usr/share/doc -type f ! -name copyright -delete
+rm -rf usr/share/man usr/share/info usr/share/locale usr/share/bash-completion usr/share/zsh \
+    usr/lib/udev/hwdb.bin usr/lib/udev/hwdb.d usr/lib/x86_64-linux-gnu/gconv \
+    var/lib/apt/lists/* var/cache/apt/*.bin var/log/*.log var/log/apt
