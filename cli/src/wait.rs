@@ -37,8 +37,10 @@ pub(crate) async fn wait_until<T>(
         }
         if Instant::now() + interval > deadline {
             let waited = began.elapsed().as_secs();
-            return Err(Failure::timeout(format!("{what} not so after {waited} s; last seen: {last}"))
-                .hint("give it more time with --timeout"));
+            return Err(Failure::timeout(format!(
+                "{what} not so after {waited} s; last seen: {last}"
+            ))
+            .hint("give it more time with --timeout"));
         }
         tokio::time::sleep(interval).await;
     }
@@ -54,25 +56,36 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(5);
         let quiet = reporter(Output::Table, true);
         let mut looks = 0;
-        let result: Result<()> =
-            wait_until("the moon", deadline, Duration::from_secs(1), quiet.as_ref(), async || {
+        let result: Result<()> = wait_until(
+            "the moon",
+            deadline,
+            Duration::from_secs(1),
+            quiet.as_ref(),
+            async || {
                 looks += 1;
                 Ok(Seen::NotYet(format!("look {looks}")))
-            })
-            .await;
+            },
+        )
+        .await;
         let text = result.map_err(|e| e.to_string());
-        assert_eq!(text, Err("the moon not so after 5 s; last seen: look 6".into()));
+        assert_eq!(
+            text,
+            Err("the moon not so after 5 s; last seen: look 6".into())
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_hangs_does_not_outlast_the_deadline() {
         let deadline = Instant::now() + Duration::from_secs(5);
         let quiet = reporter(Output::Table, true);
-        let result: Result<()> =
-            wait_until("an answer", deadline, Duration::from_secs(1), quiet.as_ref(), async || {
-                std::future::pending().await
-            })
-            .await;
+        let result: Result<()> = wait_until(
+            "an answer",
+            deadline,
+            Duration::from_secs(1),
+            quiet.as_ref(),
+            async || std::future::pending().await,
+        )
+        .await;
         assert!(result.is_err());
     }
 }

@@ -62,8 +62,6 @@ pub mod preflight;
 pub mod process;
 pub mod request;
 pub mod shutdown;
-#[cfg(feature = "testing")]
-pub mod testing;
 pub mod validate;
 pub mod vm;
 pub mod wait;

@@ -12,7 +12,6 @@ use kube::api::{Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams};
 use kube::{Client, Config};
 use serde_json::json;
 use std::time::Duration;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// How long one call may take. The API of a node that is still booting may accept a connection and
@@ -55,7 +54,9 @@ impl Guest {
 
     /// Whether the API server calls itself ready; else what it said instead.
     pub(crate) async fn ready(&self) -> Result<(), String> {
-        let request = http::Request::get("/readyz").body(vec![]).map_err(|e| e.to_string())?;
+        let request = http::Request::get("/readyz")
+            .body(vec![])
+            .map_err(|e| e.to_string())?;
         match tokio::time::timeout(CALL, self.client.request_text(request)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(brief(&error)),
@@ -66,7 +67,10 @@ impl Guest {
     /// Every node, by name.
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeSeen>, String> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let nodes = api.list(&ListParams::default()).await.map_err(|e| brief(&e))?;
+        let nodes = api
+            .list(&ListParams::default())
+            .await
+            .map_err(|e| brief(&e))?;
         Ok(nodes.items.iter().map(seen).collect())
     }
 
@@ -74,13 +78,21 @@ impl Guest {
     pub(crate) async fn coredns(&self) -> Result<(), String> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), "kube-system");
         let found = api.get_opt("coredns").await.map_err(|e| brief(&e))?;
-        let status = found.ok_or("no Deployment coredns yet")?.status.unwrap_or_default();
-        let conditions = status.conditions.unwrap_or_default();
-        if conditions.iter().any(|c| c.type_ == "Available" && c.status == "True") {
+        let status = found
+            .ok_or("no Deployment coredns yet")?
+            .status
+            .unwrap_or_default();
+        let is = |field: &Option<String>, value| field.as_deref() == Some(value);
+        let mut conditions = status.conditions.iter().flatten();
+        if conditions.any(|c| is(&c.type_, "Available") && is(&c.status, "True")) {
             return Ok(());
         }
         let (available, wanted) = (status.available_replicas, status.replicas);
-        Err(format!("CoreDNS: {} of {} available", available.unwrap_or(0), wanted.unwrap_or(0)))
+        Err(format!(
+            "CoreDNS: {} of {} available",
+            available.unwrap_or(0),
+            wanted.unwrap_or(0)
+        ))
     }
 
     /// Makes a bootstrap token known to the cluster: the Secret that kubeadm would make.
@@ -106,7 +118,9 @@ impl Guest {
         });
         let api: Api<Secret> = Api::namespaced(self.client.clone(), "kube-system");
         let ours = PatchParams::apply("knest").force();
-        api.patch(&name, &ours, &Patch::Apply(object)).await.guest("adding a bootstrap token")?;
+        api.patch(&name, &ours, &Patch::Apply(object))
+            .await
+            .guest("adding a bootstrap token")?;
         Ok(())
     }
 
@@ -114,8 +128,11 @@ impl Guest {
     pub(crate) async fn revoke(&self, token: &BootstrapToken) -> Result<()> {
         let id = token.value.split('.').next().unwrap_or_default();
         let api: Api<Secret> = Api::namespaced(self.client.clone(), "kube-system");
-        gone(api.delete(&format!("bootstrap-token-{id}"), &DeleteParams::default()).await)
-            .guest("removing the bootstrap token")
+        gone(
+            api.delete(&format!("bootstrap-token-{id}"), &DeleteParams::default())
+                .await,
+        )
+        .guest("removing the bootstrap token")
     }
 
     /// Cordons a node and evicts what runs on it, once. Pods that DaemonSets own stay, as do
@@ -123,14 +140,21 @@ impl Guest {
     pub(crate) async fn drain(&self, node: &NodeName) -> Result<Vec<String>> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let cordon = Patch::Merge(json!({"spec": {"unschedulable": true}}));
-        match nodes.patch(node.as_str(), &PatchParams::default(), &cordon).await {
+        match nodes
+            .patch(node.as_str(), &PatchParams::default(), &cordon)
+            .await
+        {
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(vec![]),
             other => other.guest(format!("cordoning node {node}"))?,
         };
         let pods: Api<Pod> = Api::all(self.client.clone());
         let here = ListParams::default().fields(&format!("spec.nodeName={node}"));
         let mut left = vec![];
-        for pod in pods.list(&here).await.guest(format!("listing the pods on {node}"))? {
+        for pod in pods
+            .list(&here)
+            .await
+            .guest(format!("listing the pods on {node}"))?
+        {
             if stays(&pod) {
                 continue;
             }
@@ -166,14 +190,22 @@ fn gone<T>(result: kube::Result<T>) -> kube::Result<()> {
 fn stays(pod: &Pod) -> bool {
     let owners = pod.metadata.owner_references.iter().flatten();
     let mut kinds = owners.map(|o| o.kind.as_str());
-    let mirror = pod.metadata.annotations.iter().flatten().any(|(k, _)| k == "kubernetes.io/config.mirror");
+    let mirror = pod
+        .metadata
+        .annotations
+        .iter()
+        .flatten()
+        .any(|(k, _)| k == "kubernetes.io/config.mirror");
     let over = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     mirror || kinds.any(|k| k == "DaemonSet") || matches!(over, Some("Succeeded" | "Failed"))
 }
 
 fn seen(node: &Node) -> NodeSeen {
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
-    let ready = conditions.into_iter().flatten().find(|c| c.type_ == "Ready");
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|c| c.type_ == "Ready");
     NodeSeen {
         name: node.metadata.name.clone().unwrap_or_default(),
         ready: ready.is_some_and(|c| c.status == "True"),

@@ -148,3 +148,32 @@ impl Record {
             .any(|n| n.role == Role::ControlPlane && n.state != NodeState::Wanted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn names_are_never_given_twice() {
+        let mut record = fixture::record(1, 1);
+        record.nodes.retain(|n| n.role == Role::ControlPlane);
+        let name = record.next_name(Role::Worker).map(|n| n.to_string());
+        assert_eq!(name, Ok("demo-worker-2".into()));
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_it_was_written() {
+        let record = fixture::record(1, 1);
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+
+    #[test]
+    fn one_node_founds_the_cluster() {
+        let mut record = fixture::record(1, 1);
+        assert!(record.founding());
+        record.nodes[0].state = NodeState::Ready;
+        assert!(!record.founding());
+    }
+}

@@ -1,9 +1,11 @@
 //! What a cluster should be: inert, fully resolved, and compared as a whole when `create` is run
 //! again. Flags and files are turned into it elsewhere.
 
+use super::address;
 use super::name::ClusterName;
 use super::quantity::Quantity;
 use super::version::Version;
+use crate::failure::{Failure, Result};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -84,6 +86,100 @@ impl ClusterSpec {
             Role::ControlPlane => &mut self.control_plane,
             Role::Worker => &mut self.worker,
         }
+    }
+}
+
+/// More nodes than one cluster of knest's has been made with.
+const MOST_NODES: u32 = 1000;
+
+/// What kubeadm's preflight asks for.
+const LEAST_MEMORY: Quantity = Quantity::mib(1700);
+const LEAST_DISK: Quantity = Quantity::gib(2);
+
+impl ClusterSpec {
+    /// Checks what can be known without looking at any host: counts, sizes, ranges.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (control_planes, workers) = (self.control_plane.count, self.worker.count);
+        if control_planes == 0 || control_planes.is_multiple_of(2) {
+            return Err(
+                Failure::usage(format!("{control_planes} control-plane nodes"))
+                    .hint("etcd needs an odd number of members: 1, 3 or 5"),
+            );
+        }
+        let nodes = control_planes.saturating_add(workers);
+        if nodes > MOST_NODES {
+            return Err(Failure::usage(format!(
+                "{nodes} nodes are more than {MOST_NODES}"
+            )));
+        }
+        for role in [Role::ControlPlane, Role::Worker] {
+            self.check_machine(role)?;
+        }
+        let ProviderSpec::Local { node_cidr, .. } = self.provider;
+        let ranges = [
+            ("pod network", self.network.pod_cidr),
+            ("service", self.network.service_cidr),
+            ("node", node_cidr),
+        ];
+        address::check_sizes(
+            self.network.pod_cidr,
+            self.network.service_cidr,
+            node_cidr,
+            nodes,
+        )?;
+        address::disjoint(&ranges)
+    }
+
+    fn check_machine(&self, role: Role) -> Result<()> {
+        let machine = self.machine(role);
+        if !(1..=256).contains(&machine.cpu_cores) {
+            return Err(Failure::usage(format!(
+                "a {role} machine with {} CPU cores",
+                machine.cpu_cores
+            ))
+            .hint("between 1 and 256 are possible"));
+        }
+        for (what, has, least) in [
+            ("memory", machine.memory, LEAST_MEMORY),
+            ("root disk", machine.rootfs_size, LEAST_DISK),
+        ] {
+            if has < least {
+                return Err(Failure::usage(format!(
+                    "a {role} machine's {what} of {has} is less than the {least} that a node needs"
+                )));
+            }
+        }
+        // Disks are opened past the page cache, in blocks; memory is given in pages.
+        for (what, has) in [
+            ("memory", machine.memory),
+            ("root disk", machine.rootfs_size),
+        ] {
+            if !has.bytes().is_multiple_of(4096) {
+                return Err(Failure::usage(format!(
+                    "a {role} machine's {what} of {has} is not a multiple of 4096 bytes"
+                )));
+            }
+        }
+        for image in [&machine.kernel_image, &machine.rootfs_image] {
+            check_reference(image)?;
+        }
+        Ok(())
+    }
+}
+
+/// The characters of an image reference; whether there is such an image is the provider's to say.
+pub(crate) fn check_reference(image: &str) -> Result<()> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
+    let starts = image
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    match starts && image.len() <= 512 && image.bytes().all(legal) {
+        true => Ok(()),
+        false => Err(
+            Failure::usage(format!("{image:?} is not an image reference"))
+                .hint("it looks like knest.dev/node:v1.37.2"),
+        ),
     }
 }
 

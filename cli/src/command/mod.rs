@@ -13,14 +13,24 @@ mod setup;
 pub(crate) mod supervise;
 mod version;
 
+use crate::cluster::name::ClusterName;
+use crate::cluster::record::Record;
 use crate::failure::{Failure, Result};
 use crate::paths::Paths;
+use crate::provider::Provider;
 use crate::ui::{Output, Printer};
 use clap::{Parser, Subcommand};
+use std::time::Duration;
 
 /// Kubernetes clusters whose nodes are virtual machines run by Cloud Hypervisor.
 #[derive(Debug, Parser)]
-#[command(name = "knest", version, about, max_term_width = 100, propagate_version = true)]
+#[command(
+    name = "knest",
+    version,
+    about,
+    max_term_width = 100,
+    propagate_version = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -75,6 +85,51 @@ pub(crate) struct Env {
     pub(crate) paths: Paths,
 }
 
+/// The record of a cluster that must be there.
+async fn existing(provider: &dyn Provider, name: &ClusterName) -> Result<Record> {
+    if let Some(record) = provider.load(name).await? {
+        return Ok(record);
+    }
+    let known = provider.names().await?;
+    let others = known
+        .iter()
+        .map(ClusterName::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let failure = Failure::usage(format!("there is no cluster {name}"));
+    Err(match known.is_empty() {
+        true => failure.hint(format!("make it: knest create {name}")),
+        false => failure.hint(format!("there are: {others}")),
+    })
+}
+
+/// `90s`, `20m`, `1h30m`; at least a second.
+fn duration(text: &str) -> Result<Duration, String> {
+    let malformed = || format!("{text:?} is not a duration like 90s, 20m or 1h30m");
+    let (mut total, mut digits) = (0u64, String::new());
+    for c in text.chars() {
+        let unit = match c {
+            '0'..='9' => {
+                digits.push(c);
+                continue;
+            }
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return Err(malformed()),
+        };
+        let number: u64 = digits.parse().map_err(|_| malformed())?;
+        let seconds = number.checked_mul(unit).ok_or_else(malformed)?;
+        total = total.checked_add(seconds).ok_or_else(malformed)?;
+        digits.clear();
+    }
+    let year = 365 * 24 * 3600;
+    match digits.is_empty() && (1..year).contains(&total) {
+        true => Ok(Duration::from_secs(total)),
+        false => Err(malformed()),
+    }
+}
+
 /// Runs a verb.
 pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
     match verb {
@@ -90,5 +145,34 @@ pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
         Verb::Version => version::run(env),
         // It must enter its namespaces before there is a second thread: see `main`.
         Verb::Supervise(_) => Err(Failure::internal("supervise was not dispatched by main")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in [
+            "",
+            "0s",
+            "10",
+            "m",
+            "1.5h",
+            "-1m",
+            "1d",
+            "99999999999999999999h",
+            "9999999h",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
     }
 }

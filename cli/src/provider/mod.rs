@@ -2,6 +2,8 @@
 //! cluster's record, and says how the API is reached; it knows nothing of steps, kubeadm or the
 //! terminal. Everything here is idempotent: a step that was interrupted is simply run again.
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub(crate) mod local;
 
 use crate::cluster::name::{ClusterName, NodeName};

@@ -10,13 +10,16 @@ use async_trait::async_trait;
 use std::time::Duration;
 
 fn leaving(cx: &Context<'_>) -> Vec<NodeName> {
-    cx.record.in_state(NodeState::Leaving).map(|n| n.name.clone()).collect()
+    cx.record
+        .in_state(NodeState::Leaving)
+        .map(|n| n.name.clone())
+        .collect()
 }
 
 /// Cordons and drains, PodDisruptionBudgets respected.
 pub(super) struct Drain;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Drain {
     fn title(&self) -> String {
         "Draining nodes that leave".into()
@@ -45,7 +48,7 @@ impl Step for Drain {
 /// Their machines, and then the record of them.
 pub(super) struct RemoveMachines;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for RemoveMachines {
     fn title(&self) -> String {
         "Removing machines".into()

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 /// The cluster is whole from here on: `create` refuses it, `scale` takes it.
 pub(super) struct Finish;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Finish {
     fn title(&self) -> String {
         "Recording that the cluster is ready".into()

@@ -8,13 +8,15 @@ use async_trait::async_trait;
 /// Merges, and chooses. Which file was decided when the record was made.
 pub(super) struct Kubeconfig;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Kubeconfig {
     fn title(&self) -> String {
         "Merging the kubeconfig".into()
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
-        let Some(path) = cx.record.kubeconfig.clone() else { return Ok(()) };
+        let Some(path) = cx.record.kubeconfig.clone() else {
+            return Ok(());
+        };
         let text = kubeconfig::for_record(&cx.record)?;
         kubeconfig::merge(&path, &text)
     }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 /// Images become disks, once for all nodes.
 pub(super) struct Disks;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Disks {
     fn title(&self) -> String {
         "Making the root disks".into()
@@ -29,7 +29,7 @@ impl Step for Disks {
 /// Every machine starts at once: workers wait for the API by themselves.
 pub(super) struct Machines;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Machines {
     fn title(&self) -> String {
         "Starting the machines".into()
@@ -39,12 +39,17 @@ impl Step for Machines {
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
         let wanted = cx.record.in_state(NodeState::Wanted);
-        let requests: Vec<_> = wanted.map(|n| request(&cx.record, n)).collect::<Result<_>>()?;
+        let requests: Vec<_> = wanted
+            .map(|n| request(&cx.record, n))
+            .collect::<Result<_>>()?;
         cx.provider.start_machines(&cx.record, &requests).await
     }
     async fn undo(&self, cx: &mut Context<'_>) -> Result<()> {
-        let new: Vec<NodeName> =
-            cx.record.in_state(NodeState::Wanted).map(|n| n.name.clone()).collect();
+        let new: Vec<NodeName> = cx
+            .record
+            .in_state(NodeState::Wanted)
+            .map(|n| n.name.clone())
+            .collect();
         cx.provider.remove_machines(&cx.record, &new).await?;
         // A cluster that is taken back whole needs no farewell from its own API.
         if cx.record.phase == Phase::Ready {
@@ -69,13 +74,16 @@ fn request(record: &Record, node: &NodeRecord) -> Result<MachineRequest> {
         true => userdata::init(record, node, token)?,
         false => userdata::join(record, node, token)?,
     };
-    Ok(MachineRequest { node: node.clone(), user_data })
+    Ok(MachineRequest {
+        node: node.clone(),
+        user_data,
+    })
 }
 
 /// Nodes are up: what only booting needed is worthless from here on.
 pub(super) struct Seal;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Seal {
     fn title(&self) -> String {
         "Removing boot secrets".into()
@@ -84,8 +92,11 @@ impl Step for Seal {
         Ok(cx.record.bootstrap_token.is_some())
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
-        let ready: Vec<NodeName> =
-            cx.record.in_state(NodeState::Ready).map(|n| n.name.clone()).collect();
+        let ready: Vec<NodeName> = cx
+            .record
+            .in_state(NodeState::Ready)
+            .map(|n| n.name.clone())
+            .collect();
         cx.provider.seal(&cx.record, &ready).await?;
         if let Some(token) = cx.record.bootstrap_token.clone() {
             Guest::of(&cx.record).await?.revoke(&token).await?;

@@ -21,8 +21,8 @@ pub(crate) use run::{Context, OnFailure, execute};
 use crate::failure::Result;
 use async_trait::async_trait;
 
-/// One step of a list.
-#[async_trait]
+/// One step of a list. Its futures need not be `Send`: one task runs a list from end to end.
+#[async_trait(?Send)]
 pub(crate) trait Step: Send + Sync {
     /// What it does, in the words of the progress line.
     fn title(&self) -> String;

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 /// Everything that can be known to fail is found here, while nothing has been made.
 pub(super) struct Preflight;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Preflight {
     fn title(&self) -> String {
         "Checking this host".into()
@@ -28,7 +28,7 @@ impl Step for Preflight {
 /// From here on `delete` finds the cluster, and `create` can go on with it.
 pub(super) struct WriteRecord;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for WriteRecord {
     fn title(&self) -> String {
         "Writing the cluster's record".into()
@@ -40,7 +40,9 @@ impl Step for WriteRecord {
         cx.save().await
     }
     async fn undo(&self, cx: &mut Context<'_>) -> Result<()> {
-        cx.provider.teardown(&cx.record.spec.name, cx.reporter).await?;
+        cx.provider
+            .teardown(&cx.record.spec.name, cx.reporter)
+            .await?;
         cx.provider.forget(&cx.record.spec.name).await
     }
 }
@@ -70,7 +72,7 @@ pub(crate) fn add_nodes(
 /// Fixed before the first machine exists, so that it is in the certificates.
 pub(super) struct Endpoint;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Endpoint {
     fn title(&self) -> String {
         "Fixing the API's address".into()
@@ -87,7 +89,7 @@ impl Step for Endpoint {
 /// The cluster's authorities are made here, not on a node.
 pub(super) struct Keys;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Keys {
     fn title(&self) -> String {
         "Making the cluster's keys".into()

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Until the API server calls itself ready.
 pub(super) struct Api;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Api {
     fn title(&self) -> String {
         "Waiting for the API server".into()
@@ -36,7 +36,7 @@ impl Step for Api {
 /// Until every node that is to stay is Ready.
 pub(super) struct Nodes;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Nodes {
     fn title(&self) -> String {
         "Waiting for the nodes".into()
@@ -61,19 +61,30 @@ impl Step for Nodes {
 
 /// What is still missing of the nodes, `None` when all are Ready.
 fn missing(record: &Record, seen: &[NodeSeen]) -> Option<String> {
-    let staying = || record.nodes.iter().filter(|n| n.state != NodeState::Leaving);
+    let staying = || {
+        record
+            .nodes
+            .iter()
+            .filter(|n| n.state != NodeState::Leaving)
+    };
     let of = |name: &str| seen.iter().find(|s| s.name == name);
-    let late: Vec<_> = staying().filter(|n| !of(n.name.as_str()).is_some_and(|s| s.ready)).collect();
+    let late: Vec<_> = staying()
+        .filter(|n| !of(n.name.as_str()).is_some_and(|s| s.ready))
+        .collect();
     let first = late.first()?;
     let why = of(first.name.as_str()).map_or("has not joined yet", |s| s.message.as_str());
     let total = staying().count();
-    Some(format!("{} of {total} nodes Ready; {}: {why}", total - late.len(), first.name))
+    Some(format!(
+        "{} of {total} nodes Ready; {}: {why}",
+        total - late.len(),
+        first.name
+    ))
 }
 
 /// Until names resolve.
 pub(super) struct CoreDns;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for CoreDns {
     fn title(&self) -> String {
         "Waiting for CoreDNS".into()
@@ -100,8 +111,8 @@ async fn waiting(
     let (record, mut consoles) = (&cx.record, vec![]);
     let waited = wait_until(what, cx.deadline, INTERVAL, cx.reporter, async || {
         let machines = cx.provider.machines(&record.spec.name).await?;
-        if let Some(dead) = ended(record, &machines) {
-            return Err(dead);
+        if let Some(failure) = ended(record, &machines).or_else(|| gave_up(record, &machines)) {
+            return Err(failure);
         }
         let seen = probe(record).await?;
         consoles = machines;
@@ -118,7 +129,10 @@ async fn waiting(
         Kind::Timeout => consoles.iter().filter(|m| !m.console_tail.is_empty()).fold(
             failure,
             |failure, machine| {
-                failure.evidence(format!("{}'s console:\n{}", machine.name, machine.console_tail))
+                failure.evidence(format!(
+                    "{}'s console:\n{}",
+                    machine.name, machine.console_tail
+                ))
             },
         ),
         _ => failure,
@@ -129,19 +143,123 @@ async fn waiting(
 fn last_line(record: &Record, machines: &[MachineStatus]) -> Option<String> {
     let wanted = record.in_state(NodeState::Wanted).next()?;
     let machine = machines.iter().find(|m| m.name == wanted.name)?;
-    let line = machine.console_tail.lines().rev().find(|l| !l.trim().is_empty())?;
+    let line = machine
+        .console_tail
+        .lines()
+        .rev()
+        .find(|l| !l.trim().is_empty())?;
     Some(line.trim().chars().take(100).collect())
 }
 
 fn ended(record: &Record, machines: &[MachineStatus]) -> Option<Failure> {
     let stays = |m: &&MachineStatus| {
-        record.nodes.iter().any(|n| n.name == m.name && n.state != NodeState::Leaving)
+        record
+            .nodes
+            .iter()
+            .any(|n| n.name == m.name && n.state != NodeState::Leaving)
     };
-    machines.iter().filter(stays).find_map(|machine| match &machine.state {
-        MachineState::Running => None,
-        MachineState::Stopped { reason } => Some(
-            Failure::guest(format!("machine {} ended: {reason}", machine.name))
-                .evidence(machine.console_tail.clone()),
-        ),
+    machines
+        .iter()
+        .filter(stays)
+        .find_map(|machine| match &machine.state {
+            MachineState::Running => None,
+            MachineState::Stopped { reason } => Some(
+                Failure::guest(format!("machine {} ended: {reason}", machine.name))
+                    .evidence(machine.console_tail.clone()),
+            ),
+        })
+}
+
+/// What user-data's script prints at its end, followed by its exit status.
+const SCRIPT_ENDS: &str = "knest: user-data ends (";
+
+/// A node whose script failed will not become one: no need to wait for the deadline.
+fn gave_up(record: &Record, machines: &[MachineStatus]) -> Option<Failure> {
+    let wanted = |m: &&MachineStatus| record.in_state(NodeState::Wanted).any(|n| n.name == m.name);
+    machines.iter().filter(wanted).find_map(|machine| {
+        let line = machine
+            .console_tail
+            .lines()
+            .rev()
+            .find(|l| l.contains(SCRIPT_ENDS))?;
+        let (_, status) = line.split_once(SCRIPT_ENDS)?;
+        let status = status.trim_end().trim_end_matches(')');
+        (status != "0").then(|| {
+            Failure::guest(format!(
+                "machine {} could not be made a node: status {status}",
+                machine.name
+            ))
+            .evidence(machine.console_tail.clone())
+            .hint("--retain keeps the machine for a closer look")
+        })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixture;
+
+    fn machine(name: &str, state: MachineState, console: &str) -> MachineStatus {
+        MachineStatus {
+            name: name.parse().unwrap(),
+            state,
+            console_tail: console.into(),
+        }
+    }
+
+    #[test]
+    fn a_node_is_named_until_all_are_ready() {
+        let record = fixture::record(1, 1);
+        let seen = |name: &str, ready, message: &str| NodeSeen {
+            name: name.into(),
+            ready,
+            message: message.into(),
+        };
+        let ready = seen("demo-control-plane-1", true, "");
+        assert_eq!(
+            missing(&record, std::slice::from_ref(&ready)),
+            Some("1 of 2 nodes Ready; demo-worker-1: has not joined yet".into())
+        );
+        assert_eq!(
+            missing(
+                &record,
+                &[ready.clone(), seen("demo-worker-1", false, "no CNI")]
+            ),
+            Some("1 of 2 nodes Ready; demo-worker-1: no CNI".into())
+        );
+        assert_eq!(
+            missing(&record, &[ready, seen("demo-worker-1", true, "")]),
+            None
+        );
+    }
+
+    #[test]
+    fn a_machine_that_ended_is_reported_with_its_last_words() {
+        let record = fixture::record(1, 1);
+        let stopped = MachineState::Stopped {
+            reason: "killed by SIGKILL".into(),
+        };
+        let failure = ended(
+            &record,
+            &[machine("demo-worker-1", stopped.clone(), "Kernel panic")],
+        );
+        let text = failure.unwrap().render();
+        assert!(
+            text.contains("machine demo-worker-1 ended: killed by SIGKILL"),
+            "{text}"
+        );
+        assert!(text.contains("  | Kernel panic"), "{text}");
+        // One that is on its way out may end.
+        assert!(ended(&record, &[machine("demo-worker-9", stopped, "")]).is_none());
+    }
+
+    #[test]
+    fn a_script_that_failed_ends_the_waiting() {
+        let record = fixture::record(1, 1);
+        let console = |text: &str| [machine("demo-worker-1", MachineState::Running, text)];
+        assert!(gave_up(&record, &console("knest: user-data begins\n")).is_none());
+        assert!(gave_up(&record, &console("knest: user-data ends (0)\r\n")).is_none());
+        assert!(gave_up(&record, &console("knest: user-data ends (1)\r\nlogin:")).is_some());
+    }
 }

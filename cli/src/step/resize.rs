@@ -9,7 +9,7 @@ use async_trait::async_trait;
 /// Saves what the command decided; taken back, it drops the nodes that never became Ready.
 pub(super) struct Resize;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Resize {
     fn title(&self) -> String {
         "Recording the new size".into()

@@ -45,7 +45,9 @@ pub(crate) async fn execute(
     on_failure: OnFailure,
 ) -> Result<()> {
     for (reached, step) in steps.iter().enumerate() {
-        let Err(failure) = run_one(step.as_ref(), cx, cancel).await else { continue };
+        let Err(failure) = run_one(step.as_ref(), cx, cancel).await else {
+            continue;
+        };
         if on_failure == OnFailure::Keep {
             return Err(failure);
         }
@@ -53,7 +55,10 @@ pub(crate) async fn execute(
             Ok(()) => failure,
             Err(second) => failure
                 .evidence(format!("taking back what was made failed too: {second}"))
-                .hint(format!("remove what is left: knest delete {}", cx.record.spec.name)),
+                .hint(format!(
+                    "remove what is left: knest delete {}",
+                    cx.record.spec.name
+                )),
         });
     }
     Ok(())
@@ -102,9 +107,153 @@ async fn undo(reached: &[Box<dyn Step>], cx: &mut Context<'_>) -> Result<()> {
     };
     let result = match tokio::time::timeout(UNDO, all).await {
         Ok(result) => result,
-        Err(_) => Err(Failure::timeout(format!("not done after {} s", UNDO.as_secs()))),
+        Err(_) => Err(Failure::timeout(format!(
+            "not done after {} s",
+            UNDO.as_secs()
+        ))),
     };
-    let outcome = if result.is_ok() { Outcome::Done } else { Outcome::Failed };
+    let outcome = if result.is_ok() {
+        Outcome::Done
+    } else {
+        Outcome::Failed
+    };
     cx.reporter.finished(title, outcome, began.elapsed());
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::fake::Fake;
+    use crate::ui::{Output, reporter};
+    use async_trait::async_trait;
+    use std::sync::{Arc, Mutex};
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    /// Writes what is asked of it into a log.
+    struct Spy {
+        name: &'static str,
+        log: Log,
+        run: fn() -> Behaviour,
+        needed: bool,
+    }
+
+    enum Behaviour {
+        Succeed,
+        Fail,
+        Hang,
+    }
+
+    #[async_trait(?Send)]
+    impl Step for Spy {
+        fn title(&self) -> String {
+            self.name.into()
+        }
+        async fn needed(&self, _: &Context<'_>) -> Result<bool> {
+            Ok(self.needed)
+        }
+        async fn run(&self, _: &mut Context<'_>) -> Result<()> {
+            self.log.lock().unwrap().push(format!("run {}", self.name));
+            match (self.run)() {
+                Behaviour::Succeed => Ok(()),
+                Behaviour::Fail => Err(Failure::guest("it broke")),
+                Behaviour::Hang => std::future::pending().await,
+            }
+        }
+        async fn undo(&self, _: &mut Context<'_>) -> Result<()> {
+            self.log.lock().unwrap().push(format!("undo {}", self.name));
+            Ok(())
+        }
+    }
+
+    /// Three steps, the middle one `second`, of which the first is not needed.
+    fn list(log: &Log, second: fn() -> Behaviour) -> Vec<Box<dyn Step>> {
+        let good: fn() -> Behaviour = || Behaviour::Succeed;
+        let steps = [("a", good, false), ("b", second, true), ("c", good, true)];
+        let spy = |(name, run, needed)| {
+            Box::new(Spy {
+                name,
+                log: Arc::clone(log),
+                run,
+                needed,
+            }) as Box<dyn Step>
+        };
+        steps.into_iter().map(spy).collect()
+    }
+
+    async fn run(
+        second: fn() -> Behaviour,
+        cancel: &CancellationToken,
+        on_failure: OnFailure,
+    ) -> (Result<()>, Vec<String>) {
+        let (log, provider) = (Log::default(), Fake::default());
+        let quiet = reporter(Output::Table, true);
+        let mut cx = Context {
+            provider: &provider,
+            reporter: quiet.as_ref(),
+            record: crate::cluster::fixture::record(1, 1),
+            deadline: Instant::now() + Duration::from_secs(60),
+        };
+        let result = execute(&list(&log, second), &mut cx, cancel, on_failure).await;
+        let seen = log.lock().unwrap().clone();
+        (result, seen)
+    }
+
+    #[tokio::test]
+    async fn a_step_that_is_not_needed_does_not_run() {
+        let (result, log) = run(
+            || Behaviour::Succeed,
+            &CancellationToken::new(),
+            OnFailure::Undo,
+        )
+        .await;
+        assert!(result.is_ok());
+        assert_eq!(log, ["run b", "run c"]);
+    }
+
+    #[tokio::test]
+    async fn a_failure_takes_back_in_reverse_all_that_was_reached() {
+        let (result, log) = run(
+            || Behaviour::Fail,
+            &CancellationToken::new(),
+            OnFailure::Undo,
+        )
+        .await;
+        assert_eq!(result.map_err(|e| e.to_string()), Err("b: it broke".into()));
+        assert_eq!(log, ["run b", "undo b", "undo a"]);
+    }
+
+    #[tokio::test]
+    async fn retaining_takes_nothing_back() {
+        let (result, log) = run(
+            || Behaviour::Fail,
+            &CancellationToken::new(),
+            OnFailure::Keep,
+        )
+        .await;
+        assert!(result.is_err());
+        assert_eq!(log, ["run b"]);
+    }
+
+    #[tokio::test]
+    async fn a_cancellation_stops_the_step_that_runs() {
+        let cancel = CancellationToken::new();
+        let later = cancel.clone();
+        tokio::spawn(async move { later.cancel() });
+        let (result, log) = run(|| Behaviour::Hang, &cancel, OnFailure::Undo).await;
+        assert_eq!(result.map_err(|e| e.kind), Err(Kind::Interrupted));
+        assert_eq!(log, ["run b", "undo b", "undo a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_hangs_ends_at_the_deadline() {
+        let (result, _) = run(
+            || Behaviour::Hang,
+            &CancellationToken::new(),
+            OnFailure::Undo,
+        )
+        .await;
+        assert_eq!(result.map_err(|e| e.kind), Err(Kind::Timeout));
+    }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 /// From here on nothing but `delete` takes this cluster.
 pub(super) struct MarkDeleting;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for MarkDeleting {
     fn title(&self) -> String {
         "Marking the cluster for deletion".into()
@@ -25,7 +25,7 @@ impl Step for MarkDeleting {
 /// The user's kubeconfig loses the cluster's context.
 pub(super) struct ForgetKubeconfig;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for ForgetKubeconfig {
     fn title(&self) -> String {
         "Cleaning the kubeconfig".into()
@@ -38,20 +38,22 @@ impl Step for ForgetKubeconfig {
 /// Machines, and all that they shared.
 pub(super) struct Teardown;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Teardown {
     fn title(&self) -> String {
         "Removing the machines".into()
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
-        cx.provider.teardown(&cx.record.spec.name, cx.reporter).await
+        cx.provider
+            .teardown(&cx.record.spec.name, cx.reporter)
+            .await
     }
 }
 
 /// The record goes last.
 pub(super) struct Forget;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Forget {
     fn title(&self) -> String {
         "Removing the cluster's record".into()

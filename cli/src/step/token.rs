@@ -14,7 +14,7 @@ const LEAST_LIFE: Duration = Duration::minutes(30);
 /// Makes a token while there are nodes to come.
 pub(super) struct Token;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Step for Token {
     fn title(&self) -> String {
         "Making a bootstrap token".into()
@@ -22,13 +22,22 @@ impl Step for Token {
     async fn needed(&self, cx: &Context<'_>) -> Result<bool> {
         let wanted = cx.record.in_state(NodeState::Wanted).next().is_some();
         let soon = OffsetDateTime::now_utc() + LEAST_LIFE;
-        Ok(wanted && cx.record.bootstrap_token.as_ref().is_none_or(|t| t.expires < soon))
+        Ok(wanted
+            && cx
+                .record
+                .bootstrap_token
+                .as_ref()
+                .is_none_or(|t| t.expires < soon))
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
         let token = BootstrapToken::generate(OffsetDateTime::now_utc())?;
         cx.record.bootstrap_token = Some(token.clone());
         cx.save().await?;
         // While a cluster is being created its first control plane brings the token with it.
-        if cx.record.phase == Phase::Creating { Ok(()) } else { Guest::of(&cx.record).await?.admit(&token).await }
+        if cx.record.phase == Phase::Creating {
+            Ok(())
+        } else {
+            Guest::of(&cx.record).await?.admit(&token).await
+        }
     }
 }

@@ -1,0 +1,279 @@
+//! `knest create`.
+
+use super::Env;
+use crate::cluster::name::ClusterName;
+use crate::cluster::quantity::Quantity;
+use crate::cluster::record::{Phase, Record};
+use crate::cluster::spec::{ClusterSpec, MachineSpec, NetworkSpec, ProviderSpec, Role, VmmKind};
+use crate::cluster::version::{self, Version};
+use crate::cluster::{address, kubeconfig};
+use crate::failure::{Failure, Result};
+use crate::provider::Provider;
+use crate::provider::local::Local;
+use crate::step::{self, OnFailure};
+use crate::{interrupt, ui};
+use ipnet::Ipv4Net;
+use std::path::PathBuf;
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+/// Where images are named when a flag names no other.
+const IMAGE_REPOSITORY: &str = "knest.dev";
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Run again with the same arguments, a create that stopped half-way goes on \
+    where it stopped.\n\nExamples:\n  knest create\n  knest create demo --worker-machine-count 2"
+)]
+pub(crate) struct Args {
+    /// The cluster's name
+    #[arg(default_value = "knest")]
+    name: ClusterName,
+    /// The Kubernetes version
+    #[arg(long, default_value_t = version::DEFAULT)]
+    kubernetes_version: Version,
+    /// How many control-plane nodes
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    control_plane_machine_count: u32,
+    /// How many worker nodes
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    worker_machine_count: u32,
+    /// Where pods get their addresses
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR", value_parser = cidr)]
+    pod_network_cidr: Ipv4Net,
+    /// Where Services get their addresses
+    #[arg(long, default_value = "10.112.0.0/16", value_name = "CIDR", value_parser = cidr)]
+    service_cidr: Ipv4Net,
+    /// Where nodes get their addresses [default: a range that clashes with nothing]
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    node_cidr: Option<Ipv4Net>,
+    /// What runs the machines
+    #[arg(long, value_enum, default_value_t = VmmKind::CloudHypervisor)]
+    vmm: VmmKind,
+    /// Virtual CPUs of a control-plane node
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    control_plane_machine_cpu_cores: u32,
+    /// Memory of a control-plane node
+    #[arg(long, default_value_t = Quantity::gib(2), value_name = "QUANTITY")]
+    control_plane_machine_memory_size: Quantity,
+    /// Size of a control-plane node's root disk
+    #[arg(long, default_value_t = Quantity::gib(8), value_name = "QUANTITY")]
+    control_plane_machine_rootfs_size: Quantity,
+    /// Kernel image of control-plane nodes [default: knest's]
+    #[arg(long, value_name = "IMAGE")]
+    control_plane_machine_kernel_image: Option<String>,
+    /// Root image of control-plane nodes [default: knest's for the Kubernetes version]
+    #[arg(long, value_name = "IMAGE")]
+    control_plane_machine_rootfs_image: Option<String>,
+    /// Virtual CPUs of a worker node
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    worker_machine_cpu_cores: u32,
+    /// Memory of a worker node
+    #[arg(long, default_value_t = Quantity::gib(2), value_name = "QUANTITY")]
+    worker_machine_memory_size: Quantity,
+    /// Size of a worker node's root disk
+    #[arg(long, default_value_t = Quantity::gib(8), value_name = "QUANTITY")]
+    worker_machine_rootfs_size: Quantity,
+    /// Kernel image of worker nodes [default: knest's]
+    #[arg(long, value_name = "IMAGE")]
+    worker_machine_kernel_image: Option<String>,
+    /// Root image of worker nodes [default: knest's for the Kubernetes version]
+    #[arg(long, value_name = "IMAGE")]
+    worker_machine_rootfs_image: Option<String>,
+    /// Keep what was made when the creation fails or is interrupted
+    #[arg(long)]
+    retain: bool,
+    /// How long the creation may take
+    #[arg(long, default_value = "20m", value_name = "DURATION", value_parser = super::duration)]
+    timeout: Duration,
+    /// The kubeconfig to merge into [default: as kubectl finds its own]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+fn cidr(text: &str) -> Result<Ipv4Net, String> {
+    address::parse_cidr(text).map_err(|e| e.to_string())
+}
+
+pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
+    let provider = Local::new(&env.paths);
+    let cancel = interrupt::token()?;
+    let _lock = provider.lock(&args.name).await?;
+    let known = provider.load(&args.name).await?;
+    let spec = args.spec(&provider, known.as_ref())?;
+    let record = match known {
+        Some(record) => resumable(record, &spec)?,
+        None => args.new_record(spec, &provider)?,
+    };
+    let reporter = ui::reporter(env.printer.output, env.printer.quiet);
+    let mut cx = step::Context {
+        provider: &provider,
+        reporter: reporter.as_ref(),
+        record,
+        deadline: Instant::now() + args.timeout,
+    };
+    env.printer.note(&format!(
+        "Creating cluster {:?} on this machine",
+        args.name.as_str()
+    ));
+    for note in provider.notes(&cx.record) {
+        env.printer.note(&note);
+    }
+    let on_failure = if args.retain {
+        OnFailure::Keep
+    } else {
+        OnFailure::Undo
+    };
+    step::execute(&step::create_plan(), &mut cx, &cancel, on_failure).await?;
+    farewell(&cx.record, env);
+    Ok(())
+}
+
+/// A record that this run may go on with, or why not.
+fn resumable(record: Record, spec: &ClusterSpec) -> Result<Record> {
+    let name = &record.spec.name;
+    match record.phase {
+        Phase::Ready => Err(Failure::usage(format!("cluster {name} exists already"))
+            .hint(format!(
+                "to use it: kubectl --context {} get nodes",
+                name.context()
+            ))
+            .hint(format!("to remove it: knest delete {name}"))),
+        Phase::Deleting => Err(Failure::usage(format!("cluster {name} is being deleted"))
+            .hint(format!("finish that first: knest delete {name}"))),
+        Phase::Creating if record.spec == *spec => Ok(record),
+        Phase::Creating => Err(Failure::usage(format!(
+            "cluster {name} was begun with other arguments: {}",
+            differences(&record.spec, spec)
+        ))
+        .hint(format!(
+            "give the same arguments to go on, or start anew: knest delete {name}"
+        ))),
+    }
+}
+
+/// The fields in which two specifications differ, as `field: was, asked`.
+fn differences(was: &ClusterSpec, asked: &ClusterSpec) -> String {
+    fn flatten(prefix: &str, value: &serde_json::Value, into: &mut Vec<(String, String)>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                for (key, inner) in map {
+                    flatten(&format!("{prefix}.{key}"), inner, into);
+                }
+            }
+            leaf => into.push((prefix.trim_start_matches('.').into(), leaf.to_string())),
+        }
+    }
+    let leaves = |spec: &ClusterSpec| {
+        let mut leaves = vec![];
+        flatten(
+            "",
+            &serde_json::to_value(spec).unwrap_or_default(),
+            &mut leaves,
+        );
+        leaves
+    };
+    let changed = leaves(was)
+        .into_iter()
+        .zip(leaves(asked))
+        .filter(|(a, b)| a != b);
+    changed
+        .map(|(a, b)| format!("{} was {}, now {}", a.0, a.1, b.1))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn farewell(record: &Record, env: &Env) {
+    let name = &record.spec.name;
+    let count = record.nodes.len();
+    env.printer.note(&format!(
+        "\nCluster {name} is ready: {count} node{}, Kubernetes {}.\n\nUse it:    kubectl --context {} get nodes\nScale it:  knest scale {name} --worker-machine-count {}\nRemove it: knest delete {name}",
+        if count == 1 { "" } else { "s" },
+        record.spec.kubernetes_version,
+        name.context(),
+        record.spec.worker.count + 1,
+    ));
+}
+
+impl Args {
+    fn machine(&self, role: Role) -> MachineSpec {
+        let node = || format!("{IMAGE_REPOSITORY}/node:{}", self.kubernetes_version);
+        let kernel = || format!("{IMAGE_REPOSITORY}/kernel:latest");
+        match role {
+            Role::ControlPlane => MachineSpec {
+                count: self.control_plane_machine_count,
+                cpu_cores: self.control_plane_machine_cpu_cores,
+                memory: self.control_plane_machine_memory_size,
+                rootfs_size: self.control_plane_machine_rootfs_size,
+                kernel_image: self
+                    .control_plane_machine_kernel_image
+                    .clone()
+                    .unwrap_or_else(kernel),
+                rootfs_image: self
+                    .control_plane_machine_rootfs_image
+                    .clone()
+                    .unwrap_or_else(node),
+            },
+            Role::Worker => MachineSpec {
+                count: self.worker_machine_count,
+                cpu_cores: self.worker_machine_cpu_cores,
+                memory: self.worker_machine_memory_size,
+                rootfs_size: self.worker_machine_rootfs_size,
+                kernel_image: self
+                    .worker_machine_kernel_image
+                    .clone()
+                    .unwrap_or_else(kernel),
+                rootfs_image: self
+                    .worker_machine_rootfs_image
+                    .clone()
+                    .unwrap_or_else(node),
+            },
+        }
+    }
+
+    /// Flags, with every default filled in and checked against each other. A range that knest
+    /// chose itself stays what it was when a creation goes on.
+    fn spec(&self, provider: &Local, known: Option<&Record>) -> Result<ClusterSpec> {
+        let chosen = known.map(|record| match record.spec.provider {
+            ProviderSpec::Local { node_cidr, .. } => node_cidr,
+        });
+        let node_cidr = match self.node_cidr.or(chosen) {
+            Some(given) => given,
+            None => provider.free_node_cidr(&[self.pod_network_cidr, self.service_cidr])?,
+        };
+        let spec = ClusterSpec {
+            name: self.name.clone(),
+            kubernetes_version: self.kubernetes_version,
+            network: NetworkSpec {
+                pod_cidr: self.pod_network_cidr,
+                service_cidr: self.service_cidr,
+            },
+            control_plane: self.machine(Role::ControlPlane),
+            worker: self.machine(Role::Worker),
+            provider: ProviderSpec::Local {
+                vmm: self.vmm,
+                node_cidr,
+            },
+        };
+        spec.check()?;
+        Ok(spec)
+    }
+
+    fn new_record(&self, spec: ClusterSpec, provider: &Local) -> Result<Record> {
+        let mut record = Record::new(spec, OffsetDateTime::now_utc());
+        let var = |name: &str| std::env::var_os(name);
+        let home = var("HOME").map(PathBuf::from);
+        let list = var("KUBECONFIG");
+        let path =
+            kubeconfig::target(self.kubeconfig.as_deref(), list.as_deref(), home.as_deref())?;
+        record.kubeconfig = Some(std::path::absolute(&path).map_err(|e| {
+            Failure::host(format!("the kubeconfig's path {}", path.display())).because(e)
+        })?);
+        for role in [Role::ControlPlane, Role::Worker] {
+            let count = record.spec.machine(role).count;
+            step::add_nodes(provider, &mut record, role, count)?;
+        }
+        Ok(record)
+    }
+}

@@ -1,0 +1,70 @@
+//! `knest delete`: idempotent, and works from whatever an interruption left.
+
+use super::Env;
+use crate::cluster::name::ClusterName;
+use crate::failure::Result;
+use crate::provider::Provider;
+use crate::provider::local::Local;
+use crate::step::{self, OnFailure};
+use crate::{interrupt, ui};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The clusters' names
+    #[arg(default_value = "knest")]
+    names: Vec<ClusterName>,
+    /// Delete every cluster on this machine
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// How long one deletion may take
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = super::duration)]
+    timeout: Duration,
+}
+
+pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
+    let provider = Local::new(&env.paths);
+    let cancel = interrupt::token()?;
+    let names = if args.all {
+        provider.names().await?
+    } else {
+        args.names
+    };
+    for name in names {
+        delete(&name, &provider, args.timeout, &cancel, env).await?;
+    }
+    Ok(())
+}
+
+async fn delete(
+    name: &ClusterName,
+    provider: &Local,
+    timeout: Duration,
+    cancel: &CancellationToken,
+    env: &Env,
+) -> Result<()> {
+    // A look before the lock, which would leave a directory for a cluster that never was.
+    if !provider.exists(name) {
+        env.printer.note(&format!("There is no cluster {name}."));
+        return Ok(());
+    }
+    let _lock = provider.lock(name).await?;
+    let reporter = ui::reporter(env.printer.output, env.printer.quiet);
+    let Some(record) = provider.load(name).await? else {
+        // Interrupted before its record was written, or after it was removed.
+        provider.teardown(name, reporter.as_ref()).await?;
+        return provider.forget(name).await;
+    };
+    let deadline = Instant::now() + timeout;
+    let mut cx = step::Context {
+        provider,
+        reporter: reporter.as_ref(),
+        record,
+        deadline,
+    };
+    step::execute(&step::delete_plan(), &mut cx, cancel, OnFailure::Keep).await?;
+    env.printer.note(&format!("Cluster {name} is deleted."));
+    Ok(())
+}

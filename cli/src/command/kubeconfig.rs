@@ -1,0 +1,37 @@
+//! `knest kubeconfig`: to standard output, for one cluster alone; or merged again.
+
+use super::Env;
+use crate::cluster::kubeconfig;
+use crate::cluster::name::ClusterName;
+use crate::failure::{Failure, Result};
+use crate::provider::local::Local;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The cluster's name
+    #[arg(default_value = "knest")]
+    name: ClusterName,
+    /// Merge it into the user's kubeconfig instead, and choose its context
+    #[arg(long)]
+    merge: bool,
+}
+
+pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
+    let record = super::existing(&Local::new(&env.paths), &args.name).await?;
+    if record.endpoint.is_none() || record.pki.is_none() {
+        return Err(
+            Failure::usage(format!("cluster {} has no API yet", args.name))
+                .hint("go on with its creation: run the same create again"),
+        );
+    }
+    let text = kubeconfig::for_record(&record)?;
+    match record.kubeconfig {
+        Some(path) if args.merge => {
+            kubeconfig::merge(&path, &text)?;
+            env.printer
+                .note(&format!("Merged into {}.", path.display()));
+            Ok(())
+        }
+        _ => env.printer.answer(&text),
+    }
+}
