@@ -8,6 +8,7 @@ use knest_vmm::error::{Error, Kind};
 use knest_vmm::process::ExitReason;
 use knest_vmm::shutdown::{Ladder, Rung};
 use knest_vmm::vm::{RebootPolicy, State, Vm};
+use knest_vmm::wait::{Seen, wait_until};
 use support::Bench;
 use support::guest::Guest;
 
@@ -62,7 +63,18 @@ async fn walks_through_its_states() {
     vm.resume().await.unwrap();
     vm.reboot().await.unwrap();
     assert_eq!(vm.state().await.unwrap(), State::Running);
-    assert_eq!(vm.history().unwrap().reboots, 1);
+    let counted = || async {
+        let reboots = vm.history()?.reboots;
+        Ok(if reboots == 1 {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(reboots)
+        })
+    };
+    let (limit, interval) = (Duration::from_secs(10), Duration::from_millis(1));
+    wait_until("the reboot's event", limit, interval, counted)
+        .await
+        .unwrap();
     vm.power_off().await.unwrap();
     assert_eq!(vm.state().await.unwrap(), State::Stopped);
     assert_eq!(vm.power_off().await.unwrap_err().kind(), Kind::InvalidState);

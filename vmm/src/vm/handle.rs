@@ -54,6 +54,9 @@ pub struct Vm {
     hypervisor: Hypervisor,
     config: Mutex<VmConfig>,
     events: Mutex<EventLog>,
+    /// Whether the machine has booted, as far as this handle's own calls tell: events lag a moment
+    /// behind the calls that cause them.
+    has_booted: Mutex<Option<bool>>,
 }
 
 impl Vm {
@@ -69,6 +72,7 @@ impl Vm {
         let guard = KillOnDrop::new(vm.process(), vm.files());
         let booted = vm.call(&request::vm_boot()).await;
         guard.settle(booted).await?;
+        vm.note_booted(true);
         Ok(vm)
     }
 
@@ -135,6 +139,7 @@ impl Vm {
             hypervisor,
             config: Mutex::new(config),
             events,
+            has_booted: Mutex::new(None),
         }
     }
 
@@ -149,6 +154,7 @@ impl Vm {
             return Err(wrong_state("boot", state, self));
         }
         let Err(refusal) = self.call(&request::vm_boot()).await else {
+            self.note_booted(true);
             return Ok(());
         };
         // Only an answered refusal: after a time-out the boot may still be under way.
@@ -171,7 +177,23 @@ impl Vm {
         let config = self.config();
         // A failed create or boot leaves its configuration behind; without one this does nothing.
         self.call(&request::vm_delete()).await?;
+        self.note_booted(false);
         self.call(&request::vm_create(&config)).await.map(drop)
+    }
+
+    fn note_booted(&self, booted: bool) {
+        *self
+            .has_booted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(booted);
+    }
+
+    fn has_booted(&self) -> Result<bool> {
+        let noted = *self
+            .has_booted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        noted.map_or_else(|| Ok(self.history()?.has_booted), Ok)
     }
 
     /// Makes any call, and tells a death for what it is: a call that fails because Cloud Hypervisor
@@ -230,7 +252,7 @@ impl Vm {
             VmState::Running => State::Running,
             VmState::Paused => State::Paused,
             VmState::Created | VmState::Shutdown => {
-                if self.history()?.has_booted {
+                if self.has_booted()? {
                     State::Stopped
                 } else {
                     State::Created
@@ -260,7 +282,8 @@ impl Vm {
             .read()
     }
 
-    /// What the events say so far: reboots, panics.
+    /// What the events say so far: reboots, panics. They lag a moment behind the calls that cause
+    /// them.
     ///
     /// # Errors
     /// When the event file can't be read.
