@@ -12,6 +12,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why an image could not be read or a disk not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(
+    clippy::error_impl_error,
+    reason = "the crate's one error, read as knest_rootfs::Error"
+)]
 pub enum Error {
     /// A file operation on this machine failed.
     #[error("cannot {doing} {}", path.display())]

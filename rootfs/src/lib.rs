@@ -7,19 +7,23 @@
 //!  memory)       config)        └─ bodies ─▶ straight to their place on the disk (first)
 //! ```
 
+mod cache;
 mod digest;
 mod error;
+mod ext4;
 mod image;
 mod inspect;
 mod layer;
 mod lock;
 mod merge;
 mod overlay;
+mod pipeline;
 mod seed;
 pub mod source;
 mod store;
 mod watch;
 
+pub use cache::{Cache, Cached};
 pub use digest::Digest;
 pub use error::{Error, Problem, Result};
 pub use image::{
@@ -28,6 +32,7 @@ pub use image::{
 };
 pub use inspect::{Contents, read_file};
 pub use overlay::{CloneKind, DiskFormat, clone_disk};
+pub use pipeline::{BuildOptions, Disk, build};
 pub use seed::{LABEL, Seed};
 pub use source::BlobSource;
 pub use store::{Named, Store};

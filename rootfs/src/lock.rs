@@ -2,12 +2,17 @@
 //! process's locks, so none is ever stale.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fs_err as fs;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+
+/// Between two attempts where waiting can be cancelled.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
@@ -19,6 +24,19 @@ impl Lock {
     /// Waits for the lock, however long its holders work: they are builders that end, or die.
     pub(crate) fn exclusive(path: &Path) -> Result<Lock> {
         Lock::take(path, FlockOperation::LockExclusive)
+    }
+
+    /// Waits for the lock until the flag is set.
+    pub(crate) fn exclusive_unless(path: &Path, cancel: Option<&AtomicBool>) -> Result<Lock> {
+        loop {
+            if let Some(lock) = Lock::try_exclusive(path)? {
+                return Ok(lock);
+            }
+            if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+                return Err(Error::Cancelled);
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Waits for the lock, which other shared holders may have too.

@@ -124,6 +124,21 @@ impl Tree {
         }
     }
 
+    /// One of an inode's paths, for messages.
+    pub(crate) fn path(&self, wanted: NodeId) -> String {
+        let mut ahead = vec![(ROOT, String::from("/"))];
+        while let Some((id, path)) = ahead.pop() {
+            if id == wanted {
+                return path;
+            }
+            for (name, &child) in self.children(id).into_iter().flatten() {
+                let slash = if path.len() > 1 { "/" } else { "" };
+                ahead.push((child, format!("{path}{slash}{}", display(name))));
+            }
+        }
+        String::new()
+    }
+
     /// The inode at a path, symlinks followed.
     pub(crate) fn find(&self, path: &[u8]) -> Option<NodeId> {
         let mut walk = Walk::new(&normalise(path).ok()?);

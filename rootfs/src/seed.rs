@@ -177,7 +177,10 @@ mod tests {
         }
     }
 
-    fn contents(volume: Vec<u8>) -> (String, Option<String>, Vec<(String, Vec<u8>)>) {
+    /// Label, label in the root directory, files.
+    type Contents = (String, Option<String>, Vec<(String, Vec<u8>)>);
+
+    fn contents(volume: Vec<u8>) -> Contents {
         let filesystem = FileSystem::new(Cursor::new(volume), FsOptions::new()).unwrap();
         let files = filesystem
             .root_dir()

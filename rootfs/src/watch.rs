@@ -40,6 +40,7 @@ pub(crate) struct Watch<'a> {
     wishes: Wishes<'a>,
     done: AtomicU64,
     total: AtomicU64,
+    aborted: AtomicBool,
 }
 
 impl<'a> Watch<'a> {
@@ -48,6 +49,7 @@ impl<'a> Watch<'a> {
             wishes,
             done: AtomicU64::new(0),
             total: AtomicU64::new(total),
+            aborted: AtomicBool::new(false),
         }
     }
 
@@ -55,10 +57,18 @@ impl<'a> Watch<'a> {
         self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Whether the caller wants to stop, or another thread failed.
     pub(crate) fn cancelled(&self) -> bool {
-        self.wishes
-            .cancel
-            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.aborted.load(Ordering::Relaxed)
+            || self
+                .wishes
+                .cancel
+                .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Stops the other threads after a failure of this one.
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Ordering::Relaxed);
     }
 
     /// Fails when the caller wants to stop.

@@ -1,5 +1,7 @@
 //! The image store and the sources that feed it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 

@@ -8,10 +8,12 @@
 //! goes to whoever wants it.
 
 mod entry;
+mod estimate;
 mod pax;
 mod read;
 mod stream;
 pub(crate) mod tar;
 
 pub(crate) use entry::{Body, Entry, Extent, Kind, Metadata, Time, Xattr, display, normalise};
+pub(crate) use estimate::estimate;
 pub(crate) use read::{BodySink, Visit, read};
