@@ -40,7 +40,7 @@
 //!
 //! ```text
 //! pure      config device migration info request capability validate error
-//! effects   client fdpass process event log wait sys preflight
+//! effects   client fdpass process virtiofsd event log wait sys preflight
 //! together  hypervisor shutdown vm                                 testing
 //! ```
 
@@ -63,6 +63,7 @@ pub mod process;
 pub mod request;
 pub mod shutdown;
 pub mod validate;
+pub mod virtiofsd;
 pub mod vm;
 pub mod wait;
 
