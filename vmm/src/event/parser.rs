@@ -10,6 +10,8 @@ const LARGEST: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Parser {
     rest: Vec<u8>,
+    /// After garbage: nothing counts until a line begins an object.
+    lost: bool,
     skipped: u64,
 }
 
@@ -20,22 +22,26 @@ impl Parser {
         let mut events = Vec::new();
         let mut done = 0;
         while let Some(rest) = self.rest.get(done..).filter(|rest| !rest.is_empty()) {
+            if self.lost {
+                let (garbage, found) = resync(rest);
+                self.skipped += garbage as u64;
+                done += garbage;
+                self.lost = !found;
+                if !found {
+                    break;
+                }
+                continue;
+            }
             let mut stream = serde_json::Deserializer::from_slice(rest).into_iter::<Wire>();
             match stream.next() {
-                None => {
-                    // White space only.
-                    done = self.rest.len();
-                }
+                // White space only.
+                None => done = self.rest.len(),
                 Some(Ok(wire)) => {
                     done += stream.byte_offset();
                     events.push(Event::from(wire));
                 }
                 Some(Err(error)) if error.is_eof() && rest.len() <= LARGEST => break,
-                Some(Err(_)) => {
-                    let garbage = resync(rest);
-                    self.skipped += garbage as u64;
-                    done += garbage;
-                }
+                Some(Err(_)) => self.lost = true,
             }
         }
         self.rest.drain(..done);
@@ -49,12 +55,16 @@ impl Parser {
     }
 }
 
-/// How far to go before trying again: to the next line that begins an object.
-fn resync(bytes: &[u8]) -> usize {
-    bytes
-        .windows(2)
-        .position(|pair| pair == b"\n{")
-        .map_or(bytes.len(), |newline| newline + 1)
+/// How far to go to the next line that begins an object, and whether it has come. A line feed at the
+/// end stays: the next byte may begin one.
+fn resync(bytes: &[u8]) -> (usize, bool) {
+    match bytes.windows(2).position(|pair| pair == b"\n{") {
+        Some(newline) => (newline + 1, true),
+        None => (
+            bytes.len() - usize::from(bytes.last() == Some(&b'\n')),
+            false,
+        ),
+    }
 }
 
 #[cfg(test)]
