@@ -136,7 +136,7 @@ impl Reporter for Plain {
     fn bytes(&self, done: u64, total: u64) {
         // Tenths are enough where lines stay.
         let tenth = done.saturating_mul(10).checked_div(total).unwrap_or(10);
-        self.detail(&format!("{}0 % of {} MiB", tenth, total >> 20));
+        self.detail(&format!("{} % of {} MiB", tenth * 10, total >> 20));
     }
     fn finished(&self, title: &str, outcome: Outcome, elapsed: Duration) {
         say(&line(title, outcome, elapsed));
