@@ -1,0 +1,167 @@
+//! One machine's files: what it should be (`machine.json`, written before anything is started) and
+//! what became of it (`run.json`, written by the supervisor).
+//!
+//! ```text
+//!                    ┌──────────────── started again ───────────────┐
+//! (no run.json) ─► Starting ─► Running ─► Ended { clean | crashed } ┘
+//! ```
+
+use super::process::{Identity, tail};
+use super::state::{MachineDir, read_json, write_json};
+use crate::cluster::name::NodeName;
+use crate::cluster::spec::{Role, VmmKind};
+use crate::failure::Result;
+use crate::provider::{MachineState, MachineStatus};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+/// The layout's version.
+pub(crate) const VERSION: u32 = 1;
+
+/// Console lines in a status.
+const CONSOLE_LINES: usize = 25;
+
+/// `machine.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Machine {
+    pub(crate) version: u32,
+    pub(crate) name: NodeName,
+    pub(crate) role: Role,
+    pub(crate) vmm: VmmKind,
+    pub(crate) cpus: u32,
+    /// Bytes.
+    pub(crate) memory: u64,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) mac: String,
+    /// A PVH `vmlinux`.
+    pub(crate) kernel: PathBuf,
+    pub(crate) disk: Disk,
+    /// Its seed holds no secret any more: it has been a Ready node, and is worth starting again
+    /// after a crash.
+    pub(crate) sealed: bool,
+}
+
+/// The root disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Disk {
+    /// Below the machine's directory.
+    pub(crate) file: String,
+    pub(crate) format: DiskFormat,
+}
+
+/// What is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DiskFormat {
+    Raw,
+    /// An overlay over a base disk in the cache.
+    Qcow2,
+}
+
+/// `run.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub(crate) enum Run {
+    /// A VMM is about to be started: if this stays, look for it by its mark.
+    Starting,
+    /// It was started.
+    Running { process: Identity },
+    /// It ended.
+    Ended {
+        /// The guest powered itself off.
+        clean: bool,
+        reason: String,
+    },
+}
+
+impl MachineDir {
+    /// What the machine should be; `None` if this directory is rubbish.
+    pub(crate) fn load(&self) -> Result<Option<Machine>> {
+        read_json(&self.machine())
+    }
+    pub(crate) fn save(&self, machine: &Machine) -> Result<()> {
+        write_json(&self.machine(), machine)
+    }
+    /// What became of it, as far as anybody wrote it down.
+    pub(crate) fn run_state(&self) -> Result<Option<Run>> {
+        read_json(&self.run())
+    }
+    pub(crate) fn set_run_state(&self, run: &Run) -> Result<()> {
+        write_json(&self.run(), run)
+    }
+
+    /// The VMM's process, if it lives.
+    pub(crate) fn living(&self) -> Result<Option<Identity>> {
+        Ok(match self.run_state()? {
+            Some(Run::Running { process }) if process.alive() => Some(process),
+            _ => None,
+        })
+    }
+
+    /// What can be said of it without asking anybody.
+    pub(crate) fn status(&self) -> Result<MachineStatus> {
+        let stopped = |reason: String| MachineState::Stopped { reason };
+        let state = match self.run_state()? {
+            None => stopped("never started".into()),
+            Some(Run::Starting) => stopped("its start was interrupted".into()),
+            Some(Run::Running { process }) if process.alive() => MachineState::Running,
+            Some(Run::Running { .. }) => {
+                let last = tail(&self.vmm_log(), 5);
+                stopped(with_log("its VMM ended while nobody watched", &last))
+            }
+            Some(Run::Ended { reason, .. }) => stopped(reason),
+        };
+        Ok(MachineStatus {
+            name: self.name.clone(),
+            state,
+            console_tail: tail(&self.serial_log(), CONSOLE_LINES),
+        })
+    }
+}
+
+/// A reason and a VMM's last words, on one line each.
+pub(crate) fn with_log(reason: &str, log: &str) -> String {
+    if log.is_empty() {
+        reason.to_owned()
+    } else {
+        format!("{reason}; its last words:\n{log}")
+    }
+}
+
+/// A machine to try things with.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::paths::Paths;
+    use crate::provider::local::state::ClusterDir;
+
+    pub(crate) fn machine() -> (Machine, MachineDir) {
+        let paths = Paths {
+            state: "/s".into(),
+            data: "/d".into(),
+            cache: "/c".into(),
+        };
+        let name: NodeName = "demo-worker-2".parse().unwrap();
+        let dir = ClusterDir::of(&paths, &"demo".parse().unwrap()).machine(&name);
+        let machine = Machine {
+            version: VERSION,
+            name,
+            role: Role::Worker,
+            vmm: VmmKind::Qemu,
+            cpus: 2,
+            memory: 2 << 30,
+            address: Ipv4Addr::new(10, 4, 0, 11),
+            mac: "02:6b:0a:04:00:0b".into(),
+            kernel: "/c/kernels/abc/vmlinux".into(),
+            disk: Disk {
+                file: "disk.qcow2".into(),
+                format: DiskFormat::Qcow2,
+            },
+            sealed: false,
+        };
+        (machine, dir)
+    }
+}
