@@ -1,0 +1,199 @@
+//! The supervisor's own life: into the namespace while there is one thread, then everything else.
+
+use super::balancer::Balancer;
+use super::control::Control;
+use super::machines::Machines;
+use crate::cluster::name::ClusterName;
+use crate::cluster::record::Record;
+use crate::cluster::spec::ProviderSpec;
+use crate::failure::{Context, Failure, Result};
+use crate::paths::{Paths, find_program};
+use crate::provider::local::network::{self, API_PORT, Entry, Links, OUTSIDE, gateway};
+use crate::provider::local::process::{Identity, marked};
+use crate::provider::local::state::{ClusterDir, read_json, remove, write_json};
+use crate::provider::local::{lock, network::Network};
+use ipnet::Ipv4Net;
+use knest_vmm::process::Process;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid, umask};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// How long pasta may take to make its interface.
+const WAY_OUT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Supervises a cluster until it is told to stop. To be called while the process has one thread.
+pub(crate) fn run(paths: &Paths, name: &ClusterName) -> Result<()> {
+    let dir = ClusterDir::of(paths, name);
+    // Fails only for the leader of a group, who has a session to lead already.
+    setsid().ok();
+    umask(rustix::fs::Mode::from_raw_mode(0o077));
+    std::env::set_current_dir(dir.path()).host(format!("entering {}", dir.path().display()))?;
+    raise_descriptor_limit();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
+
+    let lock = lock::acquire(&dir.supervisor_lock())
+        .map_err(|failure| failure.while_doing("this cluster has a supervisor"))?;
+    write_json(&dir.supervisor(), &Identity::own()?)?;
+    let record = dir
+        .load()?
+        .ok_or_else(|| Failure::usage(format!("no cluster {name}")))?;
+    let (outside, range) = place(&record)?;
+    let listener = TcpListener::bind(&outside).host(format!(
+        "listening on {outside}, where the cluster's API is reached"
+    ))?;
+    listener.set_nonblocking(true).host("listening")?;
+
+    let living = living(&dir)?;
+    end_strays(&dir, &living)?;
+    let entry = network::enter(&dir, &living)?;
+    tracing::info!(pid = std::process::id(), joined = entry.joined, %outside, "inside");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .host("starting the runtime")?;
+    let network = entry.network.clone();
+    runtime.block_on(supervise(&dir, paths, listener, range, entry))?;
+    // Everything has been stopped; the namespace ends with this process.
+    if let Some(pasta) = network.pasta {
+        pasta.end()?;
+    }
+    for path in [dir.network(), dir.supervisor_socket(), dir.supervisor()] {
+        remove(&path)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// The API's address outside and the nodes' range.
+fn place(record: &Record) -> Result<(String, Ipv4Net)> {
+    let ProviderSpec::Local { node_cidr, .. } = record.spec.provider;
+    match &record.endpoint {
+        Some(endpoint) => Ok((endpoint.outside.clone(), node_cidr)),
+        None => Err(Failure::internal("the cluster has no endpoint yet")),
+    }
+}
+
+/// The VMMs that an earlier supervisor left running.
+fn living(dir: &ClusterDir) -> Result<Vec<Identity>> {
+    let machines = dir.machines()?;
+    let living = machines.iter().filter_map(|m| m.living().transpose());
+    living.collect()
+}
+
+/// Ends what bears the cluster's mark and is in no file: begun, but not written down in time.
+fn end_strays(dir: &ClusterDir, living: &[Identity]) -> Result<()> {
+    let way_out = read_json::<Network>(&dir.network())?.and_then(|n| n.pasta);
+    for stray in marked(dir.path()) {
+        if !living.contains(&stray) && Some(&stray) != way_out.as_ref() {
+            tracing::warn!(pid = stray.pid, "ending a process that nobody wrote down");
+            stray.end()?;
+        }
+    }
+    Ok(())
+}
+
+async fn supervise(
+    dir: &ClusterDir,
+    paths: &Paths,
+    outside: TcpListener,
+    range: Ipv4Net,
+    entry: Entry,
+) -> Result<()> {
+    let nft = find_program("nft", None, None)
+        .ok_or_else(|| Failure::host("nft is not installed").hint("install nftables"))?;
+    let links = Links::open()?;
+    links.ensure_bridge(range).await?;
+    network::install_masquerade(&nft, range).await?;
+    let machines = Machines::new(dir.clone(), paths.clone(), links.clone());
+    machines.adopt().await?;
+
+    let balancer = Balancer::new(machines.control_planes());
+    let outside = tokio::net::TcpListener::from_std(outside).host("listening outside")?;
+    let inside = (gateway(range), API_PORT);
+    let inside = tokio::net::TcpListener::bind(inside)
+        .await
+        .host(format!("listening on {}:{}", inside.0, inside.1))?;
+    tokio::spawn(balancer.clone().serve(outside));
+    tokio::spawn(balancer.serve(inside));
+
+    let (tell, no_way_out) = watch::channel(None);
+    tokio::spawn(watch_way_out(entry, links, dir.pasta_log(), tell));
+    remove(&dir.supervisor_socket())?;
+    // Relative to the directory, so that its depth does not matter.
+    let socket = UnixListener::bind("supervisor.sock").host("listening on supervisor.sock")?;
+    let (done, mut ended) = mpsc::channel(1);
+    tokio::spawn(
+        Control {
+            machines,
+            no_way_out,
+            done,
+        }
+        .serve(socket),
+    );
+    ended.recv().await;
+    tracing::info!("told to stop");
+    Ok(())
+}
+
+/// Says what is wrong with the way out, and reaps it.
+async fn watch_way_out(
+    entry: Entry,
+    links: Links,
+    log: std::path::PathBuf,
+    tell: watch::Sender<Option<String>>,
+) {
+    let say = |text: String| {
+        tracing::warn!("{text}");
+        tell.send_replace(Some(text));
+    };
+    let Some(pasta) = entry.network.pasta else {
+        return say("pasta is not installed: machines reach nothing outside".into());
+    };
+    let Ok(process) = Process::attach(pasta.watched()) else {
+        return say(last_words("pasta ended at once", &log));
+    };
+    let deadline = Instant::now() + WAY_OUT;
+    while !links
+        .names()
+        .await
+        .is_ok_and(|names| names.iter().any(|n| n == OUTSIDE))
+    {
+        if !process.alive() || Instant::now() > deadline {
+            say(last_words("pasta made no interface", &log));
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    process.wait().await;
+    if let Some(mut child) = entry.pasta {
+        drop(child.wait());
+    }
+    say(last_words("pasta ended", &log));
+}
+
+fn last_words(what: &str, log: &Path) -> String {
+    crate::provider::local::machine::with_log(what, &crate::provider::local::process::tail(log, 5))
+}
+
+/// Two descriptors a connection add up.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "raising the limit on open files");
+    }
+}
