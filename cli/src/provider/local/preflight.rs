@@ -1,0 +1,133 @@
+//! What would keep this host from holding a cluster's machines, found before anything is made.
+
+use super::network::find_pasta;
+use super::state::ClusterDir;
+use super::{host, image, kvm, vmm, work};
+use crate::cluster::address;
+use crate::cluster::record::{NodeState, Record};
+use crate::cluster::spec::{MachineSpec, ProviderSpec, Role, VmmKind};
+use crate::failure::{Context, Failure, Result};
+use crate::paths::Paths;
+use ipnet::Ipv4Net;
+use std::path::Path;
+
+/// A machine's disk begins as a clone; what it then writes needs at least this.
+const DISK_EACH: u64 = 1 << 30;
+/// A base disk takes about this many times its image's packed size.
+const UNPACKED: u64 = 4;
+
+/// Checks all of it.
+pub(super) async fn check(paths: &Paths, record: &Record) -> Result<()> {
+    let ProviderSpec::Local { vmm, node_cidr } = record.spec.provider;
+    ranges(record, node_cidr)?;
+    programs(paths, vmm)?;
+    host::namespaces().await?;
+    let wanted = wanted(paths, record)?;
+    memory(&wanted)?;
+    let (paths, cancel_safe) = (paths.clone(), wanted);
+    work::blocking(None, move |task| {
+        if vmm == VmmKind::CloudHypervisor
+            && let Some(refusal) = kvm::refusal(&kvm::look())
+        {
+            return Err(refusal);
+        }
+        let mut packed = 0;
+        let mut seen: Vec<String> = vec![];
+        for spec in &cancel_safe {
+            if seen.contains(&spec.rootfs_image) {
+                continue;
+            }
+            let root = image::find(&paths, &spec.rootfs_image)?;
+            root.check_node(&paths, task)?;
+            image::find(&paths, &spec.kernel_image)?.kernel(&paths, task)?;
+            packed += root.packed();
+            seen.push(spec.rootfs_image.clone());
+        }
+        let machines: u64 = cancel_safe
+            .iter()
+            .map(|s| s.rootfs_size.bytes().min(DISK_EACH))
+            .sum();
+        disk(&paths.state, machines)?;
+        disk(&paths.cache, packed.saturating_mul(UNPACKED))
+    })
+    .await
+}
+
+/// The sizes of the machines that are still to be started.
+fn wanted(paths: &Paths, record: &Record) -> Result<Vec<MachineSpec>> {
+    let dir = ClusterDir::of(paths, &record.spec.name);
+    let mut wanted = vec![];
+    for role in [Role::ControlPlane, Role::Worker] {
+        for node in record
+            .staying(role)
+            .filter(|n| n.state == NodeState::Wanted)
+        {
+            if dir.machine(&node.name).living()?.is_none() {
+                wanted.push(record.spec.machine(role).clone());
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+/// What this host routes, the default route apart.
+pub(super) fn host_routes() -> Result<Vec<Ipv4Net>> {
+    let text = fs_err::read_to_string("/proc/net/route").host("reading this host's routes")?;
+    Ok(address::parse_proc_net_route(&text))
+}
+
+/// pasta brings the host's own addresses into the namespace, so none may be the cluster's.
+fn ranges(record: &Record, node_cidr: Ipv4Net) -> Result<()> {
+    let network = &record.spec.network;
+    address::check_routes(
+        &[
+            ("node range", node_cidr),
+            ("pod range", network.pod_cidr),
+            ("service range", network.service_cidr),
+        ],
+        &host_routes()?,
+    )
+}
+
+fn programs(paths: &Paths, vmm: VmmKind) -> Result<()> {
+    vmm::find(vmm, paths)?;
+    if host::find_nft().is_none() {
+        return Err(Failure::host("nft is not installed").hint("install nftables"));
+    }
+    // Without pasta there is no way out, which is a note and not an error.
+    drop(find_pasta());
+    Ok(())
+}
+
+fn memory(wanted: &[MachineSpec]) -> Result<()> {
+    let asked: u64 = wanted.iter().map(|s| s.memory.bytes()).sum();
+    let available = host::memory_available()?;
+    if asked <= available {
+        return Ok(());
+    }
+    Err(Failure::host(format!(
+        "the machines want {} MiB of memory, and {} MiB are available",
+        asked >> 20,
+        available >> 20
+    ))
+    .hint(
+        "ask for less with --control-plane-machine-memory-size and --worker-machine-memory-size, \
+         or for fewer machines",
+    ))
+}
+
+fn disk(place: &Path, asked: u64) -> Result<()> {
+    let available = host::disk_available(place)?;
+    if asked <= available {
+        return Ok(());
+    }
+    Err(Failure::host(format!(
+        "{} has {} MiB left, and the machines' disks want {} MiB",
+        place.display(),
+        available >> 20,
+        asked >> 20
+    ))
+    .hint(
+        "free some space, or put knest's directories elsewhere (XDG_STATE_HOME, KNEST_CACHE_DIR)",
+    ))
+}
