@@ -7,6 +7,9 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 ifndef CARGO_TARGET_DIR
 export CARGO_TARGET_DIR := $(CACHE)/target/$(shell { cat Cargo.lock; rustc --version; } 2>/dev/null | sha256sum | cut -c1-16)
 endif
+# The knest that images are loaded with and the demo shows.
+KNEST ?= $(CARGO_TARGET_DIR)/debug/knest
+export KNEST
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
 .PHONY: help demo test build install images lint bench deps clean
@@ -27,7 +30,7 @@ install: deps ## Build the release binary and put it into PREFIX/bin
 	install -D $(CARGO_TARGET_DIR)/release/knest $(DESTDIR)$(PREFIX)/bin/knest
 
 images: build ## Build the kernel and the node image, into knest's image store
-	scripts/images
+	@images/build.sh
 
 lint: deps ## Check formatting, lints, documentation, scripts and, with cargo-deny, dependencies
 	@scripts/lint

@@ -46,13 +46,11 @@ pub fn missing() -> Option<String> {
 #[must_use]
 pub fn kubectl() -> Option<PathBuf> {
     program("kubectl").or_else(|| {
-        let builds = cache().join("build/kubernetes").read_dir().ok()?;
-        let mut found: Vec<PathBuf> = builds
-            .filter_map(|entry| Some(entry.ok()?.path().join("kubectl")))
+        let builds = cache().join("build").read_dir().ok()?;
+        let built = builds.filter_map(|entry| Some(entry.ok()?.path().join("kubectl")));
+        built
             .filter(|path| path.is_file())
-            .collect();
-        found.sort();
-        found.pop()
+            .max_by_key(|path| path.metadata().and_then(|file| file.modified()).ok())
     })
 }
 
