@@ -1,0 +1,129 @@
+//! Reads a disk as the kernel sees it, through a loop mount, where that is possible.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use knest_rootfs::Digest;
+
+use super::{Bytes, Found, Kind, Listing, met};
+
+/// A disk mounted somewhere; unmounted when dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    directory: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// `None`, and a word about it, where mounting is not possible.
+    pub fn new(disk: &Path, options: &str) -> Option<Mounted> {
+        let directory = tempfile::tempdir().unwrap();
+        let output = Command::new("mount")
+            .args(["-t", "ext4", "-o", &format!("loop,{options}")])
+            .args([disk, directory.path()])
+            .output();
+        let reason = match output {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Some(format!("mount cannot be run: {error}")),
+        };
+        met("mount", reason).then_some(Mounted { directory })
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn listing(&self) -> Listing {
+        let mut listing = Listing::new();
+        let mut names: BTreeMap<u64, BTreeSet<Bytes>> = BTreeMap::new();
+        let mut ahead = vec![PathBuf::new()];
+        while let Some(relative) = ahead.pop() {
+            let path = self.path().join(&relative);
+            let metadata = std::fs::symlink_metadata(&path).unwrap();
+            let name = relative.into_os_string().into_vec();
+            if metadata.is_dir() {
+                for entry in std::fs::read_dir(&path).unwrap() {
+                    let child = entry.unwrap().file_name();
+                    ahead.push(
+                        PathBuf::from(std::ffi::OsString::from_vec(name.clone())).join(child),
+                    );
+                }
+            } else {
+                names
+                    .entry(metadata.ino())
+                    .or_default()
+                    .insert(name.clone());
+            }
+            listing.insert(name, found(&path, &metadata));
+        }
+        for paths in names.values() {
+            for path in paths {
+                listing.get_mut(path).unwrap().names = paths.clone();
+            }
+        }
+        listing
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg(self.path()).status();
+        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+fn found(path: &Path, metadata: &std::fs::Metadata) -> Found {
+    let device = metadata.rdev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let kind = match metadata.mode() & 0o170_000 {
+        0o040_000 => Kind::Directory,
+        0o100_000 => Kind::File(metadata.len(), digest(path)),
+        0o120_000 => Kind::Symlink(
+            std::fs::read_link(path)
+                .unwrap()
+                .into_os_string()
+                .into_vec(),
+        ),
+        0o020_000 => Kind::CharDevice(major, minor),
+        0o060_000 => Kind::BlockDevice(major, minor),
+        _ => Kind::Fifo,
+    };
+    Found {
+        kind,
+        mode: metadata.mode() & 0o7777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+        mtime: (
+            metadata.mtime(),
+            u32::try_from(metadata.mtime_nsec()).unwrap(),
+        ),
+        xattrs: xattrs(path),
+        names: BTreeSet::new(),
+    }
+}
+
+/// Files of gigabytes are holes nearly all through; their first bytes and size must do.
+fn digest(path: &Path) -> String {
+    if std::fs::metadata(path).unwrap().len() > 1 << 30 {
+        return "large, not hashed".into();
+    }
+    Digest::of(&std::fs::read(path).unwrap()).to_string()
+}
+
+fn xattrs(path: &Path) -> BTreeMap<Bytes, Bytes> {
+    let mut list = vec![0; 65_536];
+    let length = rustix::fs::llistxattr(path, &mut list).unwrap();
+    list[..length]
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            let mut value = vec![0; 65_536];
+            let length =
+                rustix::fs::lgetxattr(path, std::ffi::OsStr::from_bytes(name), &mut value).unwrap();
+            (name.to_vec(), value[..length].to_vec())
+        })
+        .collect()
+}
