@@ -6,6 +6,33 @@
 //!  archive,      manifest,      │
 //!  memory)       config)        └─ bodies ─▶ straight to their place on the disk (first)
 //! ```
+//! A disk depends on the image and the size alone: the same bytes on any machine.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use knest_rootfs::{
+//!     BuildOptions, Cache, CloneKind, Image, Platform, Seed, Store, Wishes, clone_disk, source,
+//! };
+//!
+//! # fn main() -> Result<(), knest_rootfs::Error> {
+//! // Into the store once …
+//! let store = Store::open("images")?;
+//! let archive = source::open("oci-archive:node.tar")?;
+//! let (name, platform) = ("knest.dev/node:v1.37.2", Platform::host());
+//! store.load(&*archive, name, &platform, Wishes::default())?;
+//! // … a disk once per size …
+//! let source = store.resolve(name)?;
+//! let image = Image::resolve(&source, &platform)?;
+//! let disk = Cache::open("disks")?.disk(&source, &image, &BuildOptions::new(8 << 30))?;
+//! // … and for every machine a clone and a seed.
+//! let kind = clone_disk(&disk.path, Path::new("node-1.disk"), &CloneKind::ALL)?;
+//! println!("{kind}: attach it as {}", kind.format());
+//! let seed = Seed { user_data: b"#!/bin/sh\n".to_vec(), ..Seed::default() };
+//! seed.write(Path::new("node-1.seed"))?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod cache;
 mod digest;

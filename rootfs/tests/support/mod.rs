@@ -9,6 +9,7 @@
     reason = "each test binary uses its part"
 )]
 #![allow(unreachable_pub, reason = "shared by including, not by a crate")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 pub mod debugfs;

@@ -236,10 +236,10 @@ fn clean(path: &[u8]) -> Bytes {
 }
 
 fn split(path: &[u8]) -> (Bytes, Bytes) {
-    let slash = path.iter().rposition(|&byte| byte == b'/');
-    slash.map_or((Bytes::new(), path.to_vec()), |slash| {
-        (path[..slash].to_vec(), path[slash + 1..].to_vec())
-    })
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (path[..slash].to_vec(), path[slash + 1..].to_vec()),
+        None => (Bytes::new(), path.to_vec()),
+    }
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Bytes {
