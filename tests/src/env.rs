@@ -9,13 +9,14 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 /// Variables of the machine that would change what `knest` does.
-const AMBIENT: [&str; 6] = [
+const AMBIENT: [&str; 7] = [
+    "KNEST_CACHE_DIR",
     "KUBECONFIG",
     "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
     "NO_COLOR",
     "CLICOLOR_FORCE",
     "RUST_LOG",
+    "RUST_BACKTRACE",
 ];
 
 /// `STORE PLACE COMMAND…`: puts the image store into its place and devices that everyone may open
