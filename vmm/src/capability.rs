@@ -146,6 +146,16 @@ impl Capabilities {
         self.version.major >= 53
     }
 
+    /// Checks that it is at least [`OLDEST`].
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub fn check_age(&self) -> Result<()> {
+        let mut gate = Gate::new(self);
+        gate.since(OLDEST.major, true, "this driver");
+        self.refuse(gate.missing)
+    }
+
     /// Checks that nothing in `config` would be dropped.
     ///
     /// # Errors

@@ -337,7 +337,7 @@ impl Client {
                 })
             }
             Ok((_, Err(error))) => Err(self.transport(name, io::Error::other(error))),
-            Err(error) if turned_away(&error) => Ok(Attempt::Busy),
+            Err(error) if turned_away(&error, request.method) => Ok(Attempt::Busy),
             Err(error) => Err(self.transport(name, io::Error::other(error))),
         }
     }
@@ -345,14 +345,16 @@ impl Client {
 
 /// Whether Cloud Hypervisor closed the connection without reading the request: it answers the
 /// eleventh connection 503 unasked and closes it, which hyper sees as a cancelled request or a broken
-/// pipe. A connection that ends *after* the request is something else, and never retried.
-fn turned_away(error: &hyper::Error) -> bool {
+/// pipe. A connection that is reset may have done what it was asked, so only a question is asked again.
+fn turned_away(error: &hyper::Error, method: Method) -> bool {
     use std::error::Error as _;
-    let broken_pipe = error
+    let kind = error
         .source()
         .and_then(|source| source.downcast_ref::<io::Error>())
-        .is_some_and(|source| source.kind() == io::ErrorKind::BrokenPipe);
-    error.is_canceled() || broken_pipe
+        .map(io::Error::kind);
+    error.is_canceled()
+        || kind == Some(io::ErrorKind::BrokenPipe)
+        || (kind == Some(io::ErrorKind::ConnectionReset) && method == Method::Get)
 }
 
 fn message(request: &Request, body: Bytes) -> io::Result<http::Request<Full<Bytes>>> {

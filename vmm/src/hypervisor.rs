@@ -251,6 +251,7 @@ impl Hypervisor {
     fn new(process: Process, client: Client, files: Files, ping: &VmmPing) -> Result<Self> {
         let capabilities = Capabilities::of(ping)
             .map_err(|error| Error::io("read the version", io::Error::other(error)))?;
+        capabilities.check_age()?;
         let client = client.with_body_limit(capabilities.body_limit());
         Ok(Self {
             process,

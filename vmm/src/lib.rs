@@ -62,6 +62,8 @@ pub mod preflight;
 pub mod process;
 pub mod request;
 pub mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod validate;
 pub mod virtiofsd;
 pub mod vm;

@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use knest_vmm::error::{Error, Kind};
+use knest_vmm::hypervisor::{Files, Launch};
 use knest_vmm::process::ExitReason;
 use knest_vmm::shutdown::{Ladder, Rung};
 use knest_vmm::vm::{RebootPolicy, State, Vm};
@@ -261,4 +262,73 @@ async fn a_missing_kernel_leaves_no_process_and_no_socket() {
         support::processes_of(bench.path()).is_empty(),
         "a process is left"
     );
+}
+
+/// Not a test of its own: the first driver of the test below, which ends without a farewell.
+#[tokio::test]
+async fn first_driver() {
+    let Some(dir) = std::env::var_os("KNEST_TEST_FIRST_DRIVER") else {
+        return;
+    };
+    let dir = std::path::PathBuf::from(dir);
+    let Some(binary) = support::cloud_hypervisor("first_driver") else {
+        return;
+    };
+    let config = support::config(dir.join("Ok.elf"));
+    let vm = Vm::start(Launch::new(binary, &dir), config).await.unwrap();
+    std::fs::write(
+        dir.join("vm.json"),
+        serde_json::to_vec(&vm.identity()).unwrap(),
+    )
+    .unwrap();
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_vm_outlives_its_driver_and_a_later_one_finds_it() {
+    let Some(bench) = Bench::new("a_vm_outlives_its_driver") else {
+        return;
+    };
+    bench.kernel(Guest::Ok);
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "first_driver"])
+        .env("KNEST_TEST_FIRST_DRIVER", bench.path())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success(), "the first driver ended by itself");
+    let identity = std::fs::read(bench.path().join("vm.json")).unwrap();
+    let identity = serde_json::from_slice(&identity).unwrap();
+    let vm = Vm::attach(Files::in_dir(bench.path()), identity)
+        .await
+        .unwrap();
+    assert_eq!(vm.state().await.unwrap(), State::Running);
+    bench.serial_has("OK").await;
+    // Another process's child: how it ended is known from its zombie or from the kernel (6.15).
+    let outcome = vm.stop(&Ladder::forced()).await.unwrap();
+    assert!(
+        matches!(outcome.exit, ExitReason::Code(0) | ExitReason::Unknown),
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.by, Some(Rung::VmmShutdown));
+}
+
+#[tokio::test]
+async fn a_killed_vm_of_another_driver_is_reported() {
+    let Some(bench) = Bench::new("a_killed_vm_of_another_driver") else {
+        return;
+    };
+    let vm = Vm::start(bench.launch(), bench.config(Guest::Spin))
+        .await
+        .unwrap();
+    let other = Vm::attach(vm.files().clone(), vm.identity()).await.unwrap();
+    let watching = tokio::spawn(async move { other.watch(RebootPolicy::default()).await });
+    vm.process().kill().unwrap();
+    let watched = watching.await.unwrap().unwrap();
+    assert!(matches!(
+        watched.death.exit,
+        ExitReason::Signal(9) | ExitReason::Unknown
+    ));
+    assert!(!watched.looped && !watched.death.is_clean());
 }

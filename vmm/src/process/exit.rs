@@ -70,6 +70,15 @@ pub struct Death {
     pub serial_tail: String,
 }
 
+impl Death {
+    /// Whether it ended as asked or by its guest's will. A vCPU that KVM can't go on with ends Cloud
+    /// Hypervisor with exit code 0 too, and only its stderr tells.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.exit.is_success() && !self.stderr_tail.contains("VCPU generated error")
+    }
+}
+
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ended with {}", self.exit)?;
@@ -88,6 +97,19 @@ impl fmt::Display for Death {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_vcpu_is_no_clean_end() {
+        let death = |code, stderr: &str| Death {
+            exit: ExitReason::Code(code),
+            stderr_tail: stderr.to_owned(),
+            serial_tail: String::new(),
+        };
+        assert!(death(0, "WARN: something").is_clean());
+        assert!(!death(1, "").is_clean());
+        let stderr = "<vcpu0> ERROR:vmm/src/cpu.rs:1460 -- VCPU generated error: VcpuRun(…)";
+        assert!(!death(0, stderr).is_clean());
+    }
 
     #[test]
     fn reads_wait_statuses() {

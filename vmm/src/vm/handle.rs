@@ -90,10 +90,12 @@ impl Vm {
         let vm = Self::of(hypervisor, config);
         let guard = KillOnDrop::new(vm.process(), vm.files());
         let created = match vm.hypervisor.capabilities().check(&vm.config()) {
-            Ok(()) => vm.create_again().await,
+            // A fresh process holds no machine, so there is nothing to delete first.
+            Ok(()) => vm.call(&request::vm_create(&vm.config())).await.map(drop),
             Err(error) => Err(error),
         };
         guard.settle(created).await?;
+        vm.note_booted(false);
         Ok(vm)
     }
 

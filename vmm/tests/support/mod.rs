@@ -27,7 +27,9 @@ pub(crate) fn cloud_hypervisor(test: &str) -> Option<PathBuf> {
     };
     let required = std::env::var("KNEST_REQUIRE").unwrap_or_default();
     assert!(
-        !required.split(',').any(|need| need == "vm"),
+        !required
+            .split(',')
+            .any(|need| matches!(need.trim(), "vm" | "all")),
         "{test}: {missing}"
     );
     skip(test, missing);
