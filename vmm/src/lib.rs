@@ -70,3 +70,8 @@ pub mod vm;
 pub mod wait;
 
 pub use error::{Error, Result};
+
+/// Compiles the program of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/vmm.md")]
+struct Guide;
