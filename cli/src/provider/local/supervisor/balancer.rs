@@ -170,12 +170,13 @@ mod tests {
         (address, task)
     }
 
+    /// What comes back, up to an end of either kind.
     async fn ask(address: SocketAddr) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"hello").await.unwrap();
-        stream.shutdown().await.unwrap();
+        stream.shutdown().await.ok();
         let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
+        stream.read_to_string(&mut text).await.ok();
         text
     }
 
