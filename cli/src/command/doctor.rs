@@ -161,7 +161,7 @@ fn advise(facts: &Facts) -> Advice {
         ),
         (Some(why), _, true) => advice(
             Some("qemu"),
-            &format!("{why}; QEMU emulates the processor instead"),
+            &format!("{}; QEMU emulates the processor instead", brief(why)),
         ),
         (None, false, false) => advice(
             None,
@@ -169,9 +169,17 @@ fn advise(facts: &Facts) -> Advice {
         ),
         (Some(why), _, false) => advice(
             None,
-            &format!("{why}, and QEMU, which could emulate, is not installed"),
+            &format!(
+                "{}, and QEMU, which could emulate, is not installed",
+                brief(why)
+            ),
         ),
     }
+}
+
+/// A reason without its details, which have a line of their own.
+fn brief(reason: &str) -> &str {
+    reason.split(": ").next().unwrap_or(reason)
 }
 
 async fn look(paths: &Paths) -> Result<(Vec<Check>, Facts)> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 /// The release that knest is tried with.
-const VERSION: &str = "53.0";
+const VERSION: &str = "v53.0";
 /// The forge's description of that release, which has the digest of each file.
 const RELEASE: &str =
     "https://api.github.com/repos/cloud-hypervisor/cloud-hypervisor/releases/tags/v53.0";
@@ -79,7 +79,7 @@ pub(crate) async fn run(_: Args, env: &Env) -> Result<()> {
         .host("running what was fetched")?;
     if found != VERSION {
         return Err(Failure::host(format!(
-            "the release v{VERSION} holds version {found}"
+            "the release {VERSION} holds version {found}"
         )));
     }
     fs_err::rename(&temporary.0, &program).host("putting it in its place")?;
@@ -109,13 +109,13 @@ fn asset(description: &[u8]) -> Result<Asset> {
     let release: Release =
         serde_json::from_slice(description).host("reading the release's description")?;
     let asset = release.assets.into_iter().find(|a| a.name == ASSET);
-    asset.ok_or_else(|| Failure::host(format!("the release v{VERSION} has no file {ASSET}")))
+    asset.ok_or_else(|| Failure::host(format!("the release {VERSION} has no file {ASSET}")))
 }
 
 /// Refuses a file that is not what the release says.
 fn check(path: &Path, asset: &Asset) -> Result<()> {
     let expected = asset.digest.as_deref().ok_or_else(|| {
-        Failure::host(format!("the release v{VERSION} tells no digest of {ASSET}"))
+        Failure::host(format!("the release {VERSION} tells no digest of {ASSET}"))
     })?;
     let mut hash = Sha256::new();
     let mut file = fs_err::File::open(path).host("checking what was fetched")?;

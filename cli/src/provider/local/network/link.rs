@@ -5,13 +5,17 @@ use crate::failure::{Context, Failure, Result};
 use crate::provider::local::sys;
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
+use nix::libc;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec};
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// The links of this process's network namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
     handle: Handle,
+    listing: Arc<Mutex<()>>,
 }
 
 impl Links {
@@ -19,11 +23,16 @@ impl Links {
     pub(crate) fn open() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().host("opening netlink")?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self {
+            handle,
+            listing: Arc::default(),
+        })
     }
 
     /// Every link by name.
     pub(crate) async fn names(&self) -> Result<Vec<String>> {
+        // The kernel lists for one asker at a time on a socket, and refuses a second one.
+        let _one = self.listing.lock().await;
         let links: Vec<LinkMessage> = self
             .handle
             .link()
@@ -36,18 +45,19 @@ impl Links {
     }
 
     async fn index(&self, wanted: &str) -> Result<Option<u32>> {
-        let links: Vec<LinkMessage> = self
+        let mut found = self
             .handle
             .link()
             .get()
-            .execute()
-            .try_collect()
-            .await
-            .host("listing interfaces")?;
-        Ok(links
-            .iter()
-            .find(|l| name(l) == Some(wanted))
-            .map(|l| l.header.index))
+            .match_name(wanted.to_owned())
+            .execute();
+        match found.try_next().await {
+            Ok(link) => Ok(link.map(|l| l.header.index)),
+            Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => {
+                Ok(None)
+            }
+            Err(error) => Err(error).host(format!("looking for interface {wanted}")),
+        }
     }
 
     async fn existing(&self, name: &str) -> Result<u32> {
@@ -121,4 +131,54 @@ fn name(link: &LinkMessage) -> Option<&str> {
         LinkAttribute::IfName(name) => Some(name.as_str()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::local::network::namespace;
+    use futures::future::join_all;
+
+    /// On a thread of its own, whose end takes the namespace away.
+    fn inside(test: impl AsyncFnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(move || {
+            if !rustix::process::geteuid().is_root() {
+                eprintln!("skipped: needs root to give one thread a namespace of its own");
+                return;
+            }
+            namespace::create().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(test());
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn links_are_made_once_found_again_and_removed() {
+        inside(async || {
+            let links = Links::open().unwrap();
+            let range = "10.4.0.0/24".parse().unwrap();
+            for _ in 0..2 {
+                links.ensure_bridge(range).await.unwrap();
+                let taps = (0..8).map(|n| format!("tap{n}"));
+                let made = taps.map(|tap| async {
+                    let tap = tap;
+                    links.ensure_tap(&tap).await
+                });
+                for result in join_all(made).await {
+                    result.unwrap();
+                }
+            }
+            let listed = join_all((0..4).map(|_| links.names())).await;
+            for names in listed {
+                assert_eq!(names.unwrap().len(), 10, "lo, the bridge, eight TAPs");
+            }
+            links.remove("tap0").await.unwrap();
+            links.remove("tap0").await.unwrap();
+            assert!(!links.names().await.unwrap().contains(&"tap0".to_owned()));
+            assert!(links.ensure_tap("a-name-too-long-for-one").await.is_err());
+        });
+    }
 }
