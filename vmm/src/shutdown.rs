@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::hypervisor::Hypervisor;
+use crate::info::VmState;
 use crate::process::ExitReason;
 use crate::request;
 
@@ -167,7 +168,17 @@ pub async fn descend(hypervisor: &Hypervisor, ladder: &Ladder) -> Result<Outcome
 async fn pull(hypervisor: &Hypervisor, rung: Rung, limit: Duration) -> Result<()> {
     let client = hypervisor.client();
     let call = match rung {
-        Rung::PowerButton => request::vm_power_button(),
+        Rung::PowerButton => {
+            // Cloud Hypervisor presses it on a guest that stands still too, which can't notice.
+            let state = client.info().await?.state;
+            if state != VmState::Running {
+                return Err(Error::WrongState {
+                    verb: "press the power button of",
+                    state,
+                });
+            }
+            request::vm_power_button()
+        }
         Rung::VmShutdown => request::vm_shutdown(),
         Rung::VmmShutdown => request::vmm_shutdown(),
         Rung::Terminate => return hypervisor.process().terminate(),

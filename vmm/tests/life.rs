@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use knest_vmm::device::{DiskConfig, PciSlot};
 use knest_vmm::error::{Error, Kind};
 use knest_vmm::hypervisor::{Files, Launch};
 use knest_vmm::process::ExitReason;
@@ -331,4 +332,91 @@ async fn a_killed_vm_of_another_driver_is_reported() {
         ExitReason::Signal(9) | ExitReason::Unknown
     ));
     assert!(!watched.looped && !watched.death.is_clean());
+}
+
+#[tokio::test]
+async fn devices_come_and_go() {
+    let Some(bench) = Bench::new("devices_come_and_go") else {
+        return;
+    };
+    let image = bench.path().join("disk.img");
+    std::fs::File::create(&image)
+        .unwrap()
+        .set_len(4 << 20)
+        .unwrap();
+    let mut config = bench.config(Guest::Spin);
+    let kernel = bench.path().join("later.elf");
+    config.payload = Some(knest_vmm::config::Payload::kernel(&kernel, ""));
+    let vm = Vm::create(bench.launch(), config).await.unwrap();
+    let mut cold = DiskConfig::raw(&image).read_only();
+    cold.pci = PciSlot::named("cold");
+    assert_eq!(vm.add_disk(&cold).await.unwrap(), None);
+    // A refused boot forgets nothing.
+    vm.boot().await.unwrap_err();
+    std::fs::rename(bench.kernel(Guest::Spin), &kernel).unwrap();
+    vm.boot().await.unwrap();
+    let mut hot = DiskConfig::raw(&image).read_only();
+    hot.pci = PciSlot::named("hot");
+    assert_eq!(vm.add_disk(&hot).await.unwrap().unwrap().id, "hot");
+    let disks = vm.info().await.unwrap().config.disks;
+    let ids: Vec<_> = disks
+        .iter()
+        .filter_map(|disk| disk.pci.id.as_deref())
+        .collect();
+    assert_eq!(ids, ["cold", "hot"]);
+    vm.counters().await.unwrap();
+    vm.remove_device("hot").await.unwrap();
+    assert_eq!(vm.config().disks.len(), 1);
+
+    vm.pause().await.unwrap();
+    // A guest that stands still is not asked.
+    let outcome = vm
+        .stop(&Ladder::graceful(Duration::from_secs(3600)))
+        .await
+        .unwrap();
+    assert_eq!(outcome.attempts[0].rung, Rung::PowerButton);
+    assert!(matches!(
+        outcome.attempts[0].error,
+        Some(Error::WrongState { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_locked_image_is_called_so() {
+    let (Some(first), Some(second)) = (Bench::new("a_locked_image"), Bench::new("a_locked_image"))
+    else {
+        return;
+    };
+    let image = first.path().join("disk.img");
+    std::fs::File::create(&image)
+        .unwrap()
+        .set_len(4 << 20)
+        .unwrap();
+    let with_disk = |bench: &Bench| {
+        let mut config = bench.config(Guest::Spin);
+        config.disks = vec![DiskConfig::raw(&image)];
+        config
+    };
+    let vm = Vm::start(first.launch(), with_disk(&first)).await.unwrap();
+    let error = Vm::start(second.launch(), with_disk(&second))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Locked, "{error:?}");
+    vm.kill().await.unwrap();
+    // Something that is no disk is refused with its cause.
+    for path in ["/nowhere.img", "/tmp"] {
+        let mut config = second.config(Guest::Spin);
+        config.disks = vec![DiskConfig::raw(path)];
+        let error = Vm::start(second.launch(), config).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Api {
+                    call: "vm.boot",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use super::Vm;
-use crate::device::{DiskConfig, FsConfig, NetBackend, NetConfig, VsockConfig};
+use crate::device::{DiskConfig, FsConfig, NetBackend, NetConfig, PciSlot, VsockConfig};
 use crate::error::{Error, Result};
 use crate::info::{PciDeviceInfo, VmCounters};
 use crate::migration::RestoreConfig;
@@ -97,7 +97,7 @@ impl Vm {
         self.call(&request::vm_resize_zone(id, ram)).await.map(drop)
     }
 
-    /// Adds any device by its request; the answer is its PCI address when the VM runs.
+    /// Adds any device by its request, which only Cloud Hypervisor remembers; the answer is its PCI address when the VM runs.
     ///
     /// # Errors
     /// As [`Vm::call`].
@@ -112,7 +112,9 @@ impl Vm {
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_disk(&self, disk: &DiskConfig) -> Result<Option<PciDeviceInfo>> {
         self.hypervisor().capabilities().check_disk(disk)?;
-        self.add(&request::vm_add_disk(disk)).await
+        let added = self.add(&request::vm_add_disk(disk)).await?;
+        self.note_config(|config| config.disks.push(disk.clone()));
+        Ok(added)
     }
 
     /// Adds a shared directory. Its virtiofsd must be listening.
@@ -120,7 +122,9 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`].
     pub async fn add_fs(&self, fs: &FsConfig) -> Result<Option<PciDeviceInfo>> {
-        self.add(&request::vm_add_fs(fs)).await
+        let added = self.add(&request::vm_add_fs(fs)).await?;
+        self.note_config(|config| config.fs.push(fs.clone()));
+        Ok(added)
     }
 
     /// Adds a vsock.
@@ -128,7 +132,9 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`].
     pub async fn add_vsock(&self, vsock: &VsockConfig) -> Result<Option<PciDeviceInfo>> {
-        self.add(&request::vm_add_vsock(vsock)).await
+        let added = self.add(&request::vm_add_vsock(vsock)).await?;
+        self.note_config(|config| config.vsock = Some(vsock.clone()));
+        Ok(added)
     }
 
     /// Adds a network interface on a TAP device that exists by name.
@@ -136,7 +142,9 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`].
     pub async fn add_net(&self, net: &NetConfig) -> Result<Option<PciDeviceInfo>> {
-        self.add(&request::vm_add_net(net)).await
+        let added = self.add(&request::vm_add_net(net)).await?;
+        self.note_config(|config| config.net.push(net.clone()));
+        Ok(added)
     }
 
     /// Adds a network interface on open TAP descriptors, one a queue pair, and looks whether they
@@ -173,7 +181,15 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`].
     pub async fn remove_device(&self, id: &str) -> Result<()> {
-        self.call(&request::vm_remove_device(id)).await.map(drop)
+        self.call(&request::vm_remove_device(id)).await?;
+        let other = |slot: &PciSlot| slot.id.as_deref() != Some(id);
+        self.note_config(|config| {
+            config.disks.retain(|disk| other(&disk.pci));
+            config.fs.retain(|fs| other(&fs.pci));
+            config.net.retain(|net| other(&net.pci));
+            config.vsock = config.vsock.take().filter(|vsock| other(&vsock.pci));
+        });
+        Ok(())
     }
 
     /// Writes the VM's state into the directory of `file:///dir`. Paused only.

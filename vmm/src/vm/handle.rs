@@ -145,8 +145,8 @@ impl Vm {
         }
     }
 
-    /// Boots the machine. After a refusal it is `Created` again and can be booted when its cause is
-    /// gone.
+    /// Boots the machine. After a refusal it is `Created` again, with the devices added since (but not
+    /// those on descriptors, which are spent), and can be booted when its cause is gone.
     ///
     /// # Errors
     /// What Cloud Hypervisor says of it; [`Error::Died`].
@@ -166,13 +166,19 @@ impl Vm {
         Err(refusal)
     }
 
-    /// The configuration it was created with; after an attach, the one that Cloud Hypervisor reports.
+    /// The configuration it was created with, and the devices added since by typed calls; after an
+    /// attach, the one that Cloud Hypervisor reports.
     #[must_use]
     pub fn config(&self) -> VmConfig {
         self.config
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Notes a device that came or went, so that a machine created anew is the same one.
+    pub(super) fn note_config(&self, change: impl FnOnce(&mut VmConfig)) {
+        change(&mut self.config.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     async fn create_again(&self) -> Result<()> {
