@@ -101,6 +101,11 @@ impl MachineDir {
         })
     }
 
+    /// Whether its VMM has ended and nobody wrote down how.
+    pub(crate) fn ended_unseen(&self) -> Result<bool> {
+        Ok(matches!(self.run_state()?, Some(Run::Running { process }) if !process.alive()))
+    }
+
     /// What can be said of it without asking anybody.
     pub(crate) fn status(&self) -> Result<MachineStatus> {
         let stopped = |reason: String| MachineState::Stopped { reason };

@@ -17,10 +17,15 @@ use crate::ui::Reporter;
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Ports below those that the kernel gives to connections outwards.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_ATTEMPTS: usize = 64;
+
+/// How long a supervisor may take to write an end down.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Machines on this host.
 #[derive(Clone, Debug)]
@@ -243,6 +248,7 @@ impl Provider for Local {
         {
             tracing::warn!(%failure, "cluster {name} has no supervisor");
         }
+        settled(&dir, &machines).await;
         machines.iter().map(MachineDir::status).collect()
     }
 
@@ -311,6 +317,16 @@ impl Provider for Local {
             dir.clear(&[dir.record(), dir.lock()])
         })
         .await
+    }
+}
+
+/// A VMM that ended a moment ago is known as ended once its supervisor wrote down how: gives it the
+/// time, if there is one.
+async fn settled(dir: &ClusterDir, machines: &[MachineDir]) {
+    let deadline = Instant::now() + SETTLE;
+    let unsettled = || machines.iter().any(|m| m.ended_unseen().unwrap_or(false));
+    while unsettled() && Instant::now() < deadline && supervisor::answering(dir).await.is_some() {
+        tokio::time::sleep(SETTLE / 100).await;
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) fn run(paths: &Paths, name: &ClusterName) -> Result<()> {
     let dir = ClusterDir::of(paths, name);
     // Fails only for the leader of a group, who has a session to lead already.
     setsid().ok();
+    // It was started by a path that does not tell its name.
+    rustix::thread::set_name(c"knest").ok();
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     std::env::set_current_dir(dir.path()).host(format!("entering {}", dir.path().display()))?;
     raise_descriptor_limit();
