@@ -1,11 +1,11 @@
 //! The handle: making a VM, finding it again, its states.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use hyper::body::Bytes;
 
+use super::State;
 use crate::client::{Client, Timeouts};
 use crate::config::{SerialConfig, VmConfig};
 use crate::error::{Error, Kind, Result};
@@ -16,36 +16,6 @@ use crate::process::{Death, ExitReason, Identity, Process};
 use crate::request::{self, Request};
 use crate::shutdown::{self, Ladder, Outcome};
 use crate::validate;
-
-/// Where a VM stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum State {
-    /// The process runs and holds no machine.
-    Empty,
-    /// Configured, never booted.
-    Created,
-    /// vCPUs run.
-    Running,
-    /// vCPUs stand still.
-    Paused,
-    /// It ran, and is off; it can be booted again.
-    Stopped,
-    /// The process has ended.
-    Ended(ExitReason),
-    /// Something else that Cloud Hypervisor says.
-    Other(VmState),
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended(exit) => write!(f, "ended with {exit}"),
-            Self::Other(state) => write!(f, "{state}"),
-            known => fmt::Debug::fmt(known, f),
-        }
-    }
-}
 
 /// A VM. Dropping the handle leaves it running; a later process finds it again by
 /// [`Vm::attach`].
@@ -153,7 +123,7 @@ impl Vm {
     pub async fn boot(&self) -> Result<()> {
         let state = self.state().await?;
         if !matches!(state, State::Created | State::Stopped) {
-            return Err(wrong_state("boot", state, self));
+            return Err(self.wrong_state("boot", state));
         }
         let Err(refusal) = self.call(&request::vm_boot()).await else {
             self.note_booted(true);
@@ -179,6 +149,20 @@ impl Vm {
     /// Notes a device that came or went, so that a machine created anew is the same one.
     pub(super) fn note_config(&self, change: impl FnOnce(&mut VmConfig)) {
         change(&mut self.config.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn wrong_state(&self, verb: &'static str, state: State) -> Error {
+        let state = match state {
+            State::Ended(exit) => {
+                let death = Box::new(self.files().death(exit));
+                return Error::Died { death };
+            }
+            State::Running => VmState::Running,
+            State::Paused => VmState::Paused,
+            State::Other(state) => state,
+            State::Empty | State::Created | State::Stopped => VmState::Created,
+        };
+        Error::WrongState { verb, state }
     }
 
     async fn create_again(&self) -> Result<()> {
@@ -384,26 +368,5 @@ impl Vm {
     #[must_use]
     pub fn hypervisor(&self) -> &Hypervisor {
         &self.hypervisor
-    }
-}
-
-fn wrong_state(verb: &'static str, state: State, vm: &Vm) -> Error {
-    match state {
-        State::Ended(exit) => Error::Died {
-            death: Box::new(vm.files().death(exit)),
-        },
-        State::Running => Error::WrongState {
-            verb,
-            state: VmState::Running,
-        },
-        State::Paused => Error::WrongState {
-            verb,
-            state: VmState::Paused,
-        },
-        State::Other(state) => Error::WrongState { verb, state },
-        State::Empty | State::Created | State::Stopped => Error::WrongState {
-            verb,
-            state: VmState::Created,
-        },
     }
 }

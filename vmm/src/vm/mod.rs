@@ -19,7 +19,9 @@
 
 mod calls;
 mod handle;
+mod state;
 mod watch;
 
-pub use handle::{State, Vm};
+pub use handle::Vm;
+pub use state::State;
 pub use watch::{RebootPolicy, Watched};
