@@ -161,7 +161,7 @@ pub enum Error {
         /// The largest possible.
         limit: u64,
     },
-    /// The image has no such regular file.
+    /// The image lacks a file that was asked for.
     #[error("the image has no file {0:?}")]
     NoSuchFile(String),
     /// The caller asked to stop.

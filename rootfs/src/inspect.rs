@@ -4,7 +4,7 @@ use std::io;
 
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::layer::{self, Body, BodySink, Visit};
+use crate::layer::{self, Body, BodySink, Limits, Visit};
 use crate::merge::{Layers, Node, Tree};
 use crate::source::BlobSource;
 use crate::watch::{Watch, Wishes};
@@ -22,9 +22,10 @@ impl Contents {
     /// What reading layers gives: [`Error::Layer`], [`Error::DigestMismatch`] and others.
     pub fn read(source: &dyn BlobSource, image: &Image, wishes: Wishes<'_>) -> Result<Contents> {
         let watch = watch(image, wishes);
+        let limits = Limits::default();
         let mut layers = Layers::default();
         for layer in &image.layers {
-            let entries = layer::read(source, layer, true, &watch, &mut Nothing)?;
+            let entries = layer::read(source, layer, true, &watch, &limits, &mut Nothing)?;
             layers.push(layer.blob.digest, entries);
         }
         Ok(Contents {
@@ -73,15 +74,19 @@ pub fn read_file(
         bytes: Vec::new(),
     };
     let layer = image.layers.get(origin.layer).ok_or_else(missing)?;
-    drop(layer::read(source, layer, false, &watch, &mut sink)?);
+    drop(layer::read(
+        source,
+        layer,
+        false,
+        &watch,
+        &Limits::default(),
+        &mut sink,
+    )?);
     Ok(sink.bytes)
 }
 
 fn watch<'a>(image: &Image, wishes: Wishes<'a>) -> Watch<'a> {
-    Watch::new(
-        wishes,
-        image.layers.iter().map(|layer| layer.blob.size).sum(),
-    )
+    Watch::new(wishes, image.layers.iter().map(|layer| layer.blob.size))
 }
 
 struct Nothing;

@@ -24,7 +24,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Problem, Result};
 use crate::ext4::{self, BLOCK, Geometry, Identity, Plan, Stage, size_that_fits};
 use crate::image::Image;
-use crate::layer::{self, Entry};
+use crate::layer::{self, Entry, Limits};
 use crate::merge::{Layers, Node, NodeId, Origin, Tree};
 use crate::source::BlobSource;
 use crate::watch::{Watch, Wishes};
@@ -41,6 +41,9 @@ pub struct BuildOptions<'a> {
     pub threads: Option<NonZero<usize>>,
     /// Whether to verify the unpacked layers too, which costs about an eighth of the time.
     pub verify_diff_ids: bool,
+    /// Paths without which the image is of no use; they are looked for as soon as the names are
+    /// known, before anything but file contents is written.
+    pub required: &'a [&'a str],
     /// How to follow and stop the work.
     pub wishes: Wishes<'a>,
 }
@@ -53,6 +56,7 @@ impl BuildOptions<'_> {
             size,
             threads: None,
             verify_diff_ids: true,
+            required: &[],
             wishes: Wishes::default(),
         }
     }
@@ -73,7 +77,7 @@ pub struct Disk {
 /// The same image and size give the same bytes, anywhere.
 ///
 /// # Errors
-/// [`Error::TooSmall`] with a size that would do; [`Error::Layer`], [`Error::DigestMismatch`] and
+/// [`Error::TooSmall`] with a size that would do; [`Error::NoSuchFile`] for a required path; [`Error::Layer`], [`Error::DigestMismatch`] and
 /// others for a bad image; [`Error::File`]; [`Error::Cancelled`].
 pub fn build(
     source: &dyn BlobSource,
@@ -85,7 +89,7 @@ pub fn build(
     let identity = identity(image.digest());
     let watch = Watch::new(
         options.wishes,
-        image.layers.iter().map(|layer| layer.blob.size).sum(),
+        image.layers.iter().map(|layer| layer.blob.size),
     );
     let disk = NewDisk::create(destination)?;
     let job = Job {
@@ -103,6 +107,7 @@ pub fn build(
         .collect();
     let mut staged = job.stage(&wanted, None)?;
     let mut merged = Merged::of(staged.layers)?;
+    merged.require(options.required)?;
     let mut plan = merged.plan(&geometry, &identity, staged.complete)?;
     if plan.is_none() {
         let survivors = merged.survivors(image.layers.len());
@@ -234,6 +239,13 @@ impl Merged {
         Ok(Merged { tree, lost_found })
     }
 
+    fn require(&self, paths: &[&str]) -> Result<()> {
+        let missing = paths
+            .iter()
+            .find(|path| self.tree.find(path.as_bytes()).is_none());
+        missing.map_or(Ok(()), |path| Err(Error::NoSuchFile((*path).to_owned())))
+    }
+
     /// `None` when there is no room, or when not all bodies have their places.
     fn plan(
         &self,
@@ -298,8 +310,7 @@ impl Job<'_> {
     fn stage(&self, wanted: &[u64], survivors: Option<&Survivors>) -> Result<Staged> {
         let file = &self.disk.file;
         if survivors.is_some() {
-            self.watch
-                .add_total(self.image.layers.iter().map(|layer| layer.blob.size).sum());
+            self.watch.again();
             file.set_len(0)
                 .map_err(Error::file("write", &self.disk.destination))?;
         }
@@ -309,11 +320,11 @@ impl Job<'_> {
         let results: Vec<_> = regions.iter().map(|_| Mutex::new(None)).collect();
         let mut queue: Vec<usize> = (0..regions.len()).collect();
         queue.sort_by_key(|&index| std::cmp::Reverse(self.image.layers[index].blob.size));
-        let next = AtomicUsize::new(0);
+        let (next, limits) = (AtomicUsize::new(0), Limits::default());
         let work = || {
             while let Some(&index) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let only = survivors.map(|survivors| &survivors.entries[index]);
-                let result = self.layer(index, regions[index].clone(), only);
+                let result = self.layer(index, regions[index].clone(), only, &limits);
                 if result.is_err() {
                     self.watch.abort();
                 }
@@ -342,12 +353,13 @@ impl Job<'_> {
         index: usize,
         region: Vec<Range<u32>>,
         only: Option<&HashSet<usize>>,
+        limits: &Limits,
     ) -> LayerResult {
         let layer = &self.image.layers[index];
         let keep = |entry: usize| only.is_none_or(|only| only.contains(&entry));
         let mut stage = Stage::new(&self.disk.file, region, Some(&keep));
         let verify = self.options.verify_diff_ids && only.is_none();
-        let entries = layer::read(self.source, layer, verify, self.watch, &mut stage)?;
+        let entries = layer::read(self.source, layer, verify, self.watch, limits, &mut stage)?;
         let filled = stage
             .close()
             .map_err(Error::file("write", &self.disk.destination))?;

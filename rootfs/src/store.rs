@@ -79,7 +79,7 @@ impl Store {
         wishes: Wishes<'_>,
     ) -> Result<Image> {
         let image = Image::resolve(source, platform)?;
-        let watch = Watch::new(wishes, image.blobs().map(|blob| blob.size).sum());
+        let watch = Watch::new(wishes, image.blobs().map(|blob| blob.size));
         // Shared with other loads, exclusive against removals, which would take blobs away.
         let copying = Lock::shared(&self.directory.join(".copying"))?;
         for blob in image.blobs() {

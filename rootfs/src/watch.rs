@@ -44,7 +44,9 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(wishes: Wishes<'a>, total: u64) -> Watch<'a> {
+    /// `sizes` are those of the blobs to read, by their descriptors: anything may stand there.
+    pub(crate) fn new(wishes: Wishes<'a>, sizes: impl Iterator<Item = u64>) -> Watch<'a> {
+        let total = sizes.fold(0, u64::saturating_add);
         Watch {
             wishes,
             done: AtomicU64::new(0),
@@ -53,8 +55,10 @@ impl<'a> Watch<'a> {
         }
     }
 
-    pub(crate) fn add_total(&self, bytes: u64) {
-        self.total.fetch_add(bytes, Ordering::Relaxed);
+    /// The work starts over: as much again is to be read.
+    pub(crate) fn again(&self) {
+        let total = self.total.load(Ordering::Relaxed);
+        self.total.store(total.saturating_mul(2), Ordering::Relaxed);
     }
 
     /// Whether the caller wants to stop, or another thread failed.

@@ -287,8 +287,8 @@ fn documents_that_are_wrong() {
     let manifests: [(Change, Expected); 9] = [
         (
             |m| {
-                m["layers"][0]["mediaType"] =
-                    "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".into()
+                let encrypted = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted";
+                m["layers"][0]["mediaType"] = encrypted.into();
             },
             |e| matches!(e, Error::MediaType { .. }),
         ),
@@ -443,6 +443,37 @@ fn cancelling_stops_and_leaves_nothing() {
         assert_eq!(progress.total, total);
         assert!(progress.done < total);
     }
+}
+
+#[test]
+fn what_is_required_must_be_there() {
+    let items = [
+        directory("usr"),
+        symlink("sbin", "usr/sbin"),
+        file("usr/sbin/init", ""),
+    ];
+    let source = image(&[items.to_vec()]);
+    let image = Image::resolve(&source, &Platform::host()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.raw");
+    let attempt = |required: &[&str]| {
+        build(
+            &source,
+            &image,
+            &path,
+            &BuildOptions {
+                required,
+                ..BuildOptions::new(SIZE)
+            },
+        )
+    };
+    let result = attempt(&["/sbin/init", "/usr/bin/kubelet"]);
+    let Err(Error::NoSuchFile(missing)) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(missing, "/usr/bin/kubelet");
+    assert!(!path.exists());
+    attempt(&["/sbin/init", "usr"]).unwrap();
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Random layers against the obvious merge, read back without a disk being mounted or checked one
 //! by one: the kernel or debugfs reads one disk per case.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 mod support;
 
 use proptest::prelude::*;

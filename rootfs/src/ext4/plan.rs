@@ -331,3 +331,136 @@ fn extents(runs: Vec<Range<u32>>) -> Vec<Extent> {
     }
     extents
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::digest::Digest;
+    use crate::layer::{Entry, Kind, Metadata, Xattr};
+    use crate::merge::Layers;
+
+    /// A file's extents: blocks to skip and to take, from the front of the free ones.
+    type Pieces = Vec<(u32, u32)>;
+
+    fn entry(path: String, kind: Kind, xattr: usize) -> Entry {
+        let xattr = Xattr {
+            name: (*b"user.a").into(),
+            value: vec![1; xattr].into(),
+        };
+        let metadata = Metadata {
+            xattrs: vec![xattr],
+            ..Metadata::default()
+        };
+        Entry {
+            path: path.into_bytes().into(),
+            kind,
+            metadata,
+        }
+    }
+
+    fn bodies(geometry: &Geometry, files: &[Pieces]) -> Vec<Body> {
+        let mut free = geometry.free_ranges().into_iter().flatten();
+        let body = |pieces: &Pieces| {
+            let mut extents: Vec<Extent> = Vec::new();
+            let mut logical = 0;
+            for &(skip, take) in pieces {
+                logical += 1;
+                for physical in free.by_ref().skip(skip as usize).take(take as usize) {
+                    extents.push(Extent {
+                        logical,
+                        physical,
+                        length: 1,
+                    });
+                    logical += 1;
+                }
+            }
+            Body {
+                size: u64::from(logical) * BLOCK,
+                extents: extents.into(),
+            }
+        };
+        files.iter().map(body).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn every_block_has_one_owner(
+            size in (8_u64 << 20)..(600 << 20),
+            files in prop::collection::vec(
+                (prop::collection::vec((0_u32..9, 1_u32..40), 0..30), 0_usize..4000),
+                0..40,
+            ),
+            names in 0_usize..3000,
+            links in prop::collection::vec(1_usize..4000, 0..20),
+        ) {
+            let geometry = Geometry::new(size).unwrap();
+            let pieces: Vec<_> = files.iter().map(|(pieces, _)| pieces.clone()).collect();
+            let bodies = bodies(&geometry, &pieces);
+            let mut entries = Vec::new();
+            for (index, (body, (_, xattr))) in bodies.iter().zip(&files).enumerate() {
+                entries.push(entry(format!("f/{index}"), Kind::File(body.clone()), *xattr));
+            }
+            for index in 0..names {
+                entries.push(entry(format!("d/{index:0100}"), Kind::Fifo, 1));
+            }
+            for (index, &length) in links.iter().enumerate() {
+                let target = vec![b't'; length].into();
+                entries.push(entry(format!("l/{index}"), Kind::Symlink(target), 60));
+            }
+            let mut layers = Layers::default();
+            layers.push(Digest::of(b""), entries);
+            let mut tree = layers.merge().unwrap();
+            let lost_found = tree.ensure_directory(b"lost+found", 0o700).unwrap();
+            let plan = Plan::new(&geometry, &tree, lost_found, &[1, 2, 3, 4]).unwrap();
+            let Some(plan) = plan else {
+                let fits = size_that_fits(&tree, lost_found, &[1, 2, 3, 4], size).unwrap();
+                prop_assert!(fits >= size);
+                return Ok(());
+            };
+            let mut owned = vec![false; geometry.blocks as usize];
+            let mut own = |range: Range<u32>| {
+                for block in range {
+                    assert!(!owned[block as usize], "block {block} has two owners");
+                    owned[block as usize] = true;
+                }
+            };
+            for group in 0..geometry.groups {
+                own(geometry.header(group));
+            }
+            own(geometry.journal.clone());
+            for extent in bodies.iter().flat_map(|body| &body.extents) {
+                own(extent.physical..extent.physical + extent.length);
+            }
+            for &start in &plan.inode_tables {
+                own(start..start + plan.inodes_per_group / INODES_PER_BLOCK);
+            }
+            for &block in plan.block_bitmaps.iter().chain(&plan.inode_bitmaps) {
+                own(block..block + 1);
+            }
+            for extra in plan.extras.values() {
+                for extent in &extra.content {
+                    own(extent.physical..extent.physical + extent.length);
+                }
+                for &block in extra.tree.iter().chain(&extra.xattrs) {
+                    own(block..block + 1);
+                }
+            }
+            let count = u32::try_from(owned.iter().filter(|&&owned| owned).count()).unwrap();
+            prop_assert_eq!(plan.used.count(0..geometry.blocks), count);
+            for (block, &owned) in (0..).zip(&owned) {
+                prop_assert_eq!(plan.used.count(block..block + 1) == 1, owned);
+            }
+            let mut numbers: Vec<_> =
+                plan.order.iter().map(|&id| plan.numbers[id as usize]).collect();
+            prop_assert_eq!(numbers.len(), tree.live().count());
+            numbers.sort_unstable();
+            numbers.dedup();
+            prop_assert_eq!(numbers.len(), plan.order.len());
+            prop_assert_eq!(numbers.last().copied(), Some(plan.last_inode()));
+            prop_assert!(plan.last_inode() <= plan.inodes_per_group * geometry.groups);
+        }
+    }
+}

@@ -16,4 +16,4 @@ pub(crate) mod tar;
 
 pub(crate) use entry::{Body, Entry, Extent, Kind, Metadata, Time, Xattr, display, normalise};
 pub(crate) use estimate::estimate;
-pub(crate) use read::{BodySink, Visit, read};
+pub(crate) use read::{BodySink, Limits, Visit, read};

@@ -9,6 +9,9 @@ use crate::image::Compression;
 /// Unpacked bytes per refill: several refills stay in a core's cache.
 const BUFFER: usize = 128 << 10;
 
+/// Most unpacked bytes of a layer: what packs a thousandfold must end somewhere.
+const LIMIT: u64 = 256 << 30;
+
 /// The unpacked tar.
 pub(crate) struct Stream<'a> {
     decoder: Box<dyn Read + 'a>,
@@ -16,6 +19,7 @@ pub(crate) struct Stream<'a> {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    total: u64,
 }
 
 impl<'a> Stream<'a> {
@@ -43,6 +47,7 @@ impl<'a> Stream<'a> {
             buffer: vec![0; BUFFER].into(),
             start: 0,
             end: 0,
+            total: 0,
         })
     }
 
@@ -80,6 +85,10 @@ impl BufRead for Stream<'_> {
                 hasher.update(&self.buffer[..filled]);
             }
             (self.start, self.end) = (0, filled);
+            self.total += filled as u64;
+            if self.total > LIMIT {
+                return Err(io::Error::other("the layer unpacks to more than 256 GiB"));
+            }
         }
         Ok(&self.buffer[self.start..self.end])
     }

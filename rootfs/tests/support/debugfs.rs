@@ -55,9 +55,12 @@ pub fn listing(disk: &Path) -> Option<Listing> {
         disk,
         small.map(|(&inode, _)| format!("dump <{inode}> {}", content(inode).display())),
     );
+    let mut names: BTreeMap<u32, BTreeSet<Bytes>> = BTreeMap::new();
+    for (path, &inode) in &paths {
+        names.entry(inode).or_default().insert(path.clone());
+    }
     let listing = paths.iter().map(|(path, inode)| {
-        let names = paths.iter().filter(|&(_, other)| other == inode);
-        let names = names.map(|(path, _)| path.clone()).collect();
+        let names = names[inode].clone();
         (path.clone(), found(&stats[inode], &content(*inode), names))
     });
     Some(listing.collect())

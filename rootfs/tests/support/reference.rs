@@ -196,10 +196,13 @@ impl World {
     }
 
     fn listing(&self) -> Listing {
+        let mut names: BTreeMap<usize, BTreeSet<Bytes>> = BTreeMap::new();
+        for (path, &inode) in &self.paths {
+            names.entry(inode).or_default().insert(path.clone());
+        }
         let found = |(path, &inode): (&Bytes, &usize)| {
             let item = &self.inodes[inode];
-            let names = self.paths.iter().filter(|&(_, &other)| other == inode);
-            let names = names.map(|(path, _)| path.clone()).collect();
+            let names = names[&inode].clone();
             let kind = match item.kind {
                 b'5' => Kind::Directory,
                 b'0' => Kind::File(item.data.len() as u64, Digest::of(&item.data).to_string()),
