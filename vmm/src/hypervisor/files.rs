@@ -66,6 +66,7 @@ pub(crate) fn unlink(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
 /// Refuses paths that can't work.
 pub(super) fn check_paths(files: &Files) -> Result<()> {
     if files.api_socket.as_os_str().len() > SOCKET_PATH {
