@@ -6,6 +6,7 @@
 //! nothing of processes: a call to a Cloud Hypervisor that died fails as `Transport`, and
 //! [`crate::vm::Vm`] says of what it died.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -317,12 +318,12 @@ impl Client {
             if let Err(error) = connection.await {
                 tracing::trace!(%error, call = name, "connection ended");
             }
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await
         };
         let outcome: hyper::Result<_> = tokio::select! {
             biased;
             outcome = exchange => outcome,
-            () = drive => unreachable!("it never ends"),
+            never = drive => match never {},
         };
         match outcome {
             Ok((503, _)) => Ok(Attempt::Busy),
