@@ -59,7 +59,7 @@ impl Guest {
             .map_err(|e| e.to_string())?;
         match tokio::time::timeout(CALL, self.client.request_text(request)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(brief(&error)),
+            Ok(Err(error)) => Err(failing_checks(&brief(&error))),
             Err(_) => Err(format!("no answer in {} s", CALL.as_secs())),
         }
     }
@@ -213,11 +213,36 @@ fn seen(node: &Node) -> NodeSeen {
     }
 }
 
-/// One line for a progress display: the innermost cause says most while an API comes up.
+/// The innermost cause: it says most while an API comes up.
 fn brief(error: &kube::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
     cause.to_string()
+}
+
+/// `/readyz` answers with a line for each of dozens of checks; those that fail are marked `[-]`.
+fn failing_checks(answer: &str) -> String {
+    let failing: Vec<&str> = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("[-]")?.split_whitespace().next())
+        .collect();
+    match failing[..] {
+        [] => answer.lines().next().unwrap_or_default().to_owned(),
+        _ => format!("not ready: {}", failing.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_says_what_is_not_ready() {
+        let answer = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\n\
+            [-]poststarthook/rbac/bootstrap-roles failed: reason withheld\nreadyz check failed";
+        assert_eq!(failing_checks(answer), "not ready: etcd, poststarthook/rbac/bootstrap-roles");
+        assert_eq!(failing_checks("connection refused\nmore"), "connection refused");
+    }
 }

@@ -118,7 +118,7 @@ async fn waiting(
         consoles = machines;
         Ok(match seen {
             Seen::NotYet(observation) => Seen::NotYet(match last_line(record, &consoles) {
-                Some(line) => format!("{observation} [{line}]"),
+                Some(line) => format!("{observation} · {line}"),
                 None => observation,
             }),
             there @ Seen::There(()) => there,
@@ -148,7 +148,7 @@ fn last_line(record: &Record, machines: &[MachineStatus]) -> Option<String> {
         .lines()
         .rev()
         .find(|l| !l.trim().is_empty())?;
-    Some(line.trim().chars().take(100).collect())
+    Some(line.trim().chars().take(80).collect())
 }
 
 fn ended(record: &Record, machines: &[MachineStatus]) -> Option<Failure> {

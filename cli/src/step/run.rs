@@ -49,7 +49,7 @@ pub(crate) async fn execute(
             continue;
         };
         if on_failure == OnFailure::Keep {
-            return Err(failure);
+            return Err(failure.hint("go on where it stopped: run the same command again"));
         }
         return Err(match undo(&steps[..=reached], cx).await {
             Ok(()) => failure,
