@@ -34,6 +34,7 @@ kernel() {
     cached kernel "$(hash_of "$package $source" "$(gcc --version | head -n 1)" -- kernel oci.sh)" \
         kernel/build.sh "$package"
     load "knest.dev/kernel:$(<"$cached/version")" "$cached/image.tar"
+    load knest.dev/kernel:latest "$cached/image.tar" # what `knest create` takes
 }
 
 # module NAME VERSION: a Go module's programs, added to $programs.

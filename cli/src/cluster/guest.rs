@@ -242,7 +242,13 @@ mod tests {
     fn one_line_says_what_is_not_ready() {
         let answer = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\n\
             [-]poststarthook/rbac/bootstrap-roles failed: reason withheld\nreadyz check failed";
-        assert_eq!(failing_checks(answer), "not ready: etcd, poststarthook/rbac/bootstrap-roles");
-        assert_eq!(failing_checks("connection refused\nmore"), "connection refused");
+        assert_eq!(
+            failing_checks(answer),
+            "not ready: etcd, poststarthook/rbac/bootstrap-roles"
+        );
+        assert_eq!(
+            failing_checks("connection refused\nmore"),
+            "connection refused"
+        );
     }
 }
