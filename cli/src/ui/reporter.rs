@@ -27,8 +27,6 @@ pub(crate) enum Outcome {
     /// It had been done before.
     Skipped,
     Failed,
-    /// It was taken back.
-    Undone,
 }
 
 impl Outcome {
@@ -37,7 +35,6 @@ impl Outcome {
             Self::Done => "done",
             Self::Skipped => "skipped",
             Self::Failed => "failed",
-            Self::Undone => "undone",
         }
     }
     fn mark(self) -> &'static str {
@@ -45,7 +42,6 @@ impl Outcome {
             Self::Done => "✓",
             Self::Skipped => "-",
             Self::Failed => "✗",
-            Self::Undone => "↩",
         }
     }
 }
@@ -175,7 +171,6 @@ fn line(title: &str, outcome: Outcome, elapsed: Duration) -> String {
         Outcome::Done => format!(" ({:.1} s)", elapsed.as_secs_f64()),
         Outcome::Skipped => " (was done)".into(),
         Outcome::Failed => format!(" (failed after {:.1} s)", elapsed.as_secs_f64()),
-        Outcome::Undone => " (undone)".into(),
     };
     format!(" {} {title}{suffix}", outcome.mark())
 }
