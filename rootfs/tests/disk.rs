@@ -352,7 +352,7 @@ fn too_small_says_what_would_do() {
             file("b", noise(3)),
             file("b2", noise(4)),
         ],
-        (0..3000)
+        (0..300)
             .map(|index| file(format!("small/{index}"), "tiny"))
             .collect(),
     ];
@@ -363,7 +363,7 @@ fn too_small_says_what_would_do() {
         let Err(Error::TooSmall { needed, .. }) = result else {
             panic!("{result:?}")
         };
-        assert!((45 * MIB..70 * MIB).contains(&needed), "{needed}");
+        assert!((35 * MIB..60 * MIB).contains(&needed), "{needed}");
         assert!(
             std::fs::read_dir(directory.path())
                 .unwrap()

@@ -49,7 +49,7 @@ pub fn listing(disk: &Path) -> Option<Listing> {
     let content = |inode: u32| contents.path().join(inode.to_string());
     let small = stats.iter().filter(|(_, stat)| {
         let kind = after(stat, "Type:");
-        (kind == "regular" || kind == "symlink") && number(stat, "Size:") <= LARGE
+        (kind == "regular" || kind == "symlink") && (1..=LARGE).contains(&number(stat, "Size:"))
     });
     run(
         disk,
@@ -143,7 +143,7 @@ fn found(stat: &str, content: &Path, names: BTreeSet<Bytes>) -> Found {
         "regular" if size > LARGE => Kind::File(size, "large, not hashed".into()),
         "regular" => Kind::File(
             size,
-            Digest::of(&std::fs::read(content).unwrap()).to_string(),
+            Digest::of(&std::fs::read(content).unwrap_or_default()).to_string(),
         ),
         "symlink" => Kind::Symlink(match stat.split_once("Fast link dest: \"") {
             Some((_, rest)) => rest.split_once('"').unwrap().0.as_bytes().to_vec(),

@@ -114,13 +114,14 @@ fn digest(path: &Path) -> String {
 }
 
 fn xattrs(path: &Path) -> BTreeMap<Bytes, Bytes> {
-    let mut list = vec![0; 65_536];
+    // ext4's limit, more or less.
+    let mut list = [0; 8192];
     let length = rustix::fs::llistxattr(path, &mut list).unwrap();
     list[..length]
         .split(|&byte| byte == 0)
         .filter(|name| !name.is_empty())
         .map(|name| {
-            let mut value = vec![0; 65_536];
+            let mut value = [0; 8192];
             let length =
                 rustix::fs::lgetxattr(path, std::ffi::OsStr::from_bytes(name), &mut value).unwrap();
             (name.to_vec(), value[..length].to_vec())

@@ -118,8 +118,9 @@ impl World {
     }
 
     fn remove(&mut self, path: &[u8]) {
-        self.paths.remove(path);
-        self.remove_below(path);
+        if self.paths.remove(path).is_some() {
+            self.remove_below(path);
+        }
     }
 
     fn remove_below(&mut self, path: &[u8]) {
