@@ -4,7 +4,7 @@ use super::balancer::Balancer;
 use super::control::Control;
 use super::machines::Machines;
 use crate::cluster::name::ClusterName;
-use crate::cluster::record::Record;
+use crate::cluster::record::{Phase, Record};
 use crate::cluster::spec::ProviderSpec;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::{Paths, find_program};
@@ -48,6 +48,9 @@ pub(crate) fn run(paths: &Paths, name: &ClusterName) -> Result<()> {
     let record = dir
         .load()?
         .ok_or_else(|| Failure::usage(format!("no cluster {name}")))?;
+    if record.phase == Phase::Deleting {
+        return Err(Failure::usage(format!("cluster {name} is being deleted")));
+    }
     let (outside, range) = place(&record)?;
     let listener = TcpListener::bind(&outside).host(format!(
         "listening on {outside}, where the cluster's API is reached"
