@@ -36,6 +36,7 @@
 
 mod cache;
 mod digest;
+mod document;
 mod error;
 mod ext4;
 mod image;
@@ -48,15 +49,14 @@ mod pipeline;
 mod seed;
 pub mod source;
 mod store;
+mod walk;
 mod watch;
 
 pub use cache::{Cache, Cached};
 pub use digest::Digest;
+pub use document::{Config, Descriptor, DescriptorPlatform, REF_NAME, RunConfig};
 pub use error::{Error, Problem, Result};
-pub use image::{
-    Compression, Config, DOCUMENT_LIMIT, Descriptor, DescriptorPlatform, Image, Layer, Platform,
-    REF_NAME, RunConfig,
-};
+pub use image::{Compression, DOCUMENT_LIMIT, Image, Layer, Platform};
 pub use inspect::{Contents, read_file};
 pub use overlay::{CloneKind, DiskFormat, clone_disk};
 pub use pipeline::{BuildOptions, Disk, build};

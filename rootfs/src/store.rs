@@ -15,8 +15,9 @@ use std::path::PathBuf;
 use fs_err as fs;
 
 use crate::digest::{Digest, HashingReader};
+use crate::document::{Descriptor, DescriptorPlatform, Index, REF_NAME, media};
 use crate::error::{Error, Result};
-use crate::image::{Descriptor, DescriptorPlatform, Image, Index, Platform, REF_NAME, media};
+use crate::image::{Image, Platform};
 use crate::lock::Lock;
 use crate::source::{BlobSource, LAYOUT_FILE, Layout, blob_path, read_index};
 use crate::watch::{Watch, Wishes};

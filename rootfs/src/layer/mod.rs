@@ -10,6 +10,7 @@
 mod entry;
 mod estimate;
 mod pax;
+mod raw;
 mod read;
 mod stream;
 pub(crate) mod tar;

@@ -7,8 +7,9 @@ use super::entry::{Body, Entry, Kind, Metadata, normalise};
 use super::stream::Stream;
 use super::tar::{Header, HeaderKind, TarReader};
 use crate::digest::{Digest, HashingReader};
+use crate::document::Descriptor;
 use crate::error::{Error, Problem, Result};
-use crate::image::{Descriptor, Layer};
+use crate::image::Layer;
 use crate::source::BlobSource;
 use crate::watch::Watch;
 

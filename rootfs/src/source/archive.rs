@@ -16,8 +16,9 @@ use super::layout::parse_index;
 use super::select::{Selected, select};
 use super::{Blob, BlobSource};
 use crate::digest::{Digest, HashingReader};
+use crate::document::{Config, Descriptor, Manifest, media};
 use crate::error::{Error, Problem, Result};
-use crate::image::{Config, DOCUMENT_LIMIT, Descriptor, Manifest, media};
+use crate::image::DOCUMENT_LIMIT;
 use crate::layer::tar::{HeaderKind, Input, TarReader};
 use crate::layer::{display, normalise};
 

@@ -15,8 +15,9 @@ use fs_err as fs;
 use super::select::{Selected, select};
 use super::{Blob, BlobSource};
 use crate::digest::Digest;
+use crate::document::{Descriptor, Index};
 use crate::error::{Error, Result};
-use crate::image::{DOCUMENT_LIMIT, Descriptor, Index};
+use crate::image::DOCUMENT_LIMIT;
 
 pub(crate) const LAYOUT_FILE: &str = "oci-layout";
 

@@ -8,8 +8,9 @@ use flate2::write::GzEncoder;
 
 use super::{Blob, BlobSource};
 use crate::digest::Digest;
+use crate::document::{Descriptor, Manifest, media};
 use crate::error::{Error, Result};
-use crate::image::{Compression, Descriptor, Manifest, Platform, media};
+use crate::image::{Compression, Platform};
 
 /// An image made of layers given as bytes.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! Where an image's bytes come from. A source finds blobs by address and says which document is
-//! the image; what the documents mean is [`crate::image`]'s business, and so is verifying them.
+//! the image; what the documents mean is [`Image`](crate::Image)'s business, and so is verifying them.
 
 mod archive;
 mod layout;
@@ -15,8 +15,8 @@ pub use layout::Layout;
 pub(crate) use layout::{LAYOUT_FILE, blob_path, read_index};
 pub use memory::Memory;
 
+use crate::document::Descriptor;
 use crate::error::{Error, Result};
-use crate::image::Descriptor;
 
 /// A readable blob. Seeking serves only to estimate a layer's size from its trailer.
 pub trait Blob: Read + Seek + Send {}

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::digest::Digest;
+use crate::document::{Descriptor, Index, REF_NAME, media};
 use crate::error::{Error, Result};
-use crate::image::{Descriptor, Index, REF_NAME, media};
 
 /// containerd's and BuildKit's annotation for the full name.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
