@@ -218,12 +218,32 @@ fn vmms(test: &str) -> Vec<(&'static str, &'static str)> {
         }
     }
     if vmms.is_empty() {
-        println!(
-            "SKIP {test}: no VMM, or no network of this user's own ({})",
-            report["reason"]
+        skip(
+            test,
+            &format!(
+                "no VMM here, or no network of this user's own ({})",
+                report["reason"]
+            ),
         );
     }
     vmms
+}
+
+/// Says so as all of knest's tests do: see `need.rs` of the whole-binary tests.
+#[expect(clippy::print_stdout, reason = "a skip must be seen")]
+fn skip(test: &str, reason: &str) {
+    let line = format!("SKIP {test}: {reason}");
+    let required = std::env::var("KNEST_REQUIRE").unwrap_or_default();
+    let must = required
+        .split(',')
+        .any(|need| ["vm", "cluster", "all"].contains(&need.trim()));
+    assert!(!must, "KNEST_REQUIRE={required}, but {line}");
+    println!("{line}");
+    if let Some(path) = std::env::var_os("KNEST_SKIPS") {
+        let mut options = fs_err::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
 }
 
 fn stdout(output: &Output) -> String {

@@ -65,6 +65,11 @@ impl Identity {
         self.alive().then_some(fd)
     }
 
+    /// Whether it ends by itself within this time. Blocks.
+    pub(crate) fn ends_within(&self, time: Duration) -> Result<bool> {
+        self.pidfd().map_or(Ok(true), |fd| ended_within(&fd, time))
+    }
+
     /// Ends it at once and waits until it is gone. One that has ended is no error.
     pub(crate) fn end(&self) -> Result<()> {
         let Some(fd) = self.pidfd() else {
@@ -197,11 +202,13 @@ mod tests {
             .unwrap();
         let identity = Identity::of(child.id()).unwrap();
         assert!(identity.alive());
+        assert!(!identity.ends_within(Duration::ZERO).unwrap());
         assert_eq!(marked(directory.path()), std::slice::from_ref(&identity));
         assert_eq!(marked(Path::new("/nowhere/else")), []);
         assert_eq!(marked(&directory.path().join("machines/b")), []);
         identity.end().unwrap();
         assert!(!identity.alive(), "a zombie is dead");
+        assert!(identity.ends_within(Duration::ZERO).unwrap());
         assert!(identity.pidfd().is_none());
         identity.end().unwrap();
         child.wait().unwrap();

@@ -19,6 +19,8 @@ const QUICK: Duration = Duration::from_secs(5);
 const LAUNCH: Duration = Duration::from_secs(40);
 /// Machines started or stopped.
 const WORK: Duration = Duration::from_secs(120);
+/// A supervisor that has stopped everything, to its own end.
+const FAREWELL: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 /// After a supervisor ended that was begun here, another one may be about to answer.
 const RIVAL: Duration = Duration::from_secs(3);
@@ -93,15 +95,19 @@ pub(crate) async fn remove(dir: &ClusterDir, machines: Vec<NodeName>) -> Result<
 /// Ends the supervisor and all that it keeps running, by asking or, where that does not help, by
 /// force; then its own process is gone, and what it ran may not be.
 pub(crate) async fn stop(dir: &ClusterDir) -> Result<()> {
-    if answering(dir).await.is_some()
-        && let Err(failure) = call(dir, Op::Shutdown, WORK).await
-    {
+    let mut told = answering(dir).await.is_some();
+    if told && let Err(failure) = call(dir, Op::Shutdown, WORK).await {
         tracing::warn!(%failure, "the supervisor did not stop when asked");
+        told = false;
     }
     // A damaged file names nobody; its process bears the mark.
     let supervisor = read_json::<Identity>(&dir.supervisor()).ok().flatten();
     if let Some(supervisor) = supervisor {
-        tokio::task::spawn_blocking(move || supervisor.end())
+        let gone = move || match told && supervisor.ends_within(FAREWELL)? {
+            true => Ok(()),
+            false => supervisor.end(),
+        };
+        tokio::task::spawn_blocking(gone)
             .await
             .map_err(|e| Failure::internal("waiting for the supervisor").because(e))??;
     }
