@@ -22,7 +22,8 @@ const CREATE: [&str; 6] = [
 #[test]
 fn a_cluster_from_create_to_delete() {
     need!(Cluster);
-    let env = Env::new();
+    // Base disks are the machine's: the lab's tests, which come next, find them made.
+    let env = Env::new().with_variable("KNEST_CACHE_DIR", images::cache());
     images::link(&env);
     whole_life(&Steps::of("cluster"), env);
 }
