@@ -3,7 +3,7 @@
 # usage: module.sh MODULE VERSION DIRECTORY         e.g. module.sh etcd v3.7.0 /tmp/etcd
 #
 # Each module stands alone, so their dependencies don't mix. VERSION may be `committed`, what go.mod says;
-# for another one the module is changed in a copy. DIRECTORY also gets MODULE.version.
+# for another one a module is made for the occasion. DIRECTORY also gets MODULE.version.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 module=$1 version=$2 directory=$3
@@ -25,14 +25,14 @@ committed=$(go list -m -f '{{.Version}}' "$main")
 if [ "$version" != "$committed" ]; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    cp go.mod go.sum "$work"
+    mapfile -t tools < <(go list tool)
     cd "$work"
     if [ "$module" = kubernetes ]; then
         "$here/kubernetes/generate.sh" "$version" "$work"
     else
-        mapfile -t tools < <(go list tool)
+        # From nothing: an older version next to what the newer one required may not build.
+        go mod init "knest.dev/images/$module"
         go get -tool "${tools[@]/%/@$version}"
-        go mod tidy
     fi
 fi
 
