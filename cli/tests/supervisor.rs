@@ -1,7 +1,6 @@
 //! The supervisor for real: namespaces, bridge, TAPs, QEMU and Cloud Hypervisor, with guests of a
 //! few instructions. The state directory is written by hand, as `create` would have left it.
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's failure")]
-#![expect(clippy::print_stdout, reason = "a skip has to be seen")]
 #![expect(clippy::tests_outside_test_module, reason = "this file is one")]
 
 #[expect(

@@ -7,6 +7,7 @@
     reason = "test support: a failure here is the test's failure, and a skip has to be seen"
 )]
 
+mod alone;
 pub mod cluster;
 pub mod env;
 pub mod images;
@@ -16,6 +17,7 @@ pub mod need;
 pub mod timing;
 pub mod wait;
 
+pub use alone::alone;
 pub use cluster::Cluster;
 pub use env::Env;
 pub use lab::Lab;

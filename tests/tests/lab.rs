@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use knest_tests::{Cluster, Env, Lab, Snapshot, Steps, images, need, wait};
+use knest_tests::{Cluster, Env, Lab, Snapshot, Steps, alone, images, need, wait};
 use serde_json::Value;
 
 const NAME: &str = "nested";
@@ -118,6 +118,7 @@ fn in_lab() -> bool {
 
 /// Boots the lab with this very test as its command; its steps' times come back in a file.
 fn run_in_lab(test: &str, limit: Duration) {
+    let _turn = alone();
     let out = tempfile::tempdir().expect("a temporary directory");
     let this = std::env::current_exe().expect("this test");
     let this = this.to_str().expect("a path in UTF-8");

@@ -1,0 +1,10 @@
+//! One at a time: an emulated cluster wants every core, and two side by side starve each other.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test of this process holds its turn; a failed one lets go of it.
+pub fn alone() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
