@@ -25,9 +25,10 @@ test: ## Build and run every test that this machine can run (KNEST_TEST=full: th
 build: deps ## Build the binary that the tests and the demo run
 	cargo build --locked --workspace
 
-install: deps ## Build the release binary and put it into PREFIX/bin
+install: deps ## Build the release binary and put it and its manual pages into PREFIX
 	cargo build --locked --release --package knest
 	install -D $(CARGO_TARGET_DIR)/release/knest $(DESTDIR)$(PREFIX)/bin/knest
+	$(DESTDIR)$(PREFIX)/bin/knest man $(DESTDIR)$(PREFIX)/share/man/man1
 
 images: build ## Build the kernel and the node image, into knest's image store
 	@images/build.sh

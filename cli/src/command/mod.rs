@@ -8,6 +8,7 @@ mod doctor;
 mod image;
 mod kubeconfig;
 mod list;
+mod man;
 mod scale;
 mod setup;
 pub(crate) mod supervise;
@@ -71,6 +72,9 @@ pub(crate) enum Verb {
     Setup(setup::Args),
     /// Print a completion script
     Completion(completion::Args),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(man::Args),
     /// Print knest's version and what it makes by default
     Version,
     /// Keep one cluster's machines running
@@ -142,6 +146,7 @@ pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
         Verb::Doctor(args) => doctor::run(args, env).await,
         Verb::Setup(args) => setup::run(args, env).await,
         Verb::Completion(args) => completion::run(args, env),
+        Verb::Man(args) => man::run(&args, env),
         Verb::Version => version::run(env),
         // It must enter its namespaces before there is a second thread: see `main`.
         Verb::Supervise(_) => Err(Failure::internal("supervise was not dispatched by main")),

@@ -12,7 +12,7 @@ use crate::provider::local::process::{Identity, tail};
 use crate::provider::local::state::{ClusterDir, MachineDir};
 use crate::provider::local::vmm::{self, Vmm};
 use futures::future::join_all;
-use knest_vmm::process::{ExitReason, Process};
+use knest_vmm::process::{Death, ExitReason, Process};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -231,7 +231,13 @@ impl Machines {
         who: &str,
         exit: ExitReason,
     ) -> Result<()> {
-        let clean = exit.is_success();
+        // Cloud Hypervisor's exit code alone does not tell a power-off from a processor that failed.
+        let death = Death {
+            exit,
+            stderr_tail: tail(&dir.vmm_log(), 5),
+            serial_tail: String::new(),
+        };
+        let clean = death.is_clean();
         let reason = if clean {
             "it powered itself off".into()
         } else {
