@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Env, images, wait};
+use crate::{Env, Snapshot, images, wait};
 
 /// The cluster and the environment that it is made in.
 #[derive(Debug)]
@@ -93,6 +93,20 @@ impl Cluster {
             let answer = serde_json::from_slice(&output.stdout);
             done(&answer.map_err(|error| error.to_string())?)
         });
+    }
+
+    /// Panics unless the machine is as in `snapshot`, and no cluster is left in the environment.
+    /// Disks in its cache, kubectl's own cache and the directories that held clusters may stay.
+    pub fn assert_nothing_left(&self, snapshot: &Snapshot) {
+        let (kube, state) = (
+            self.env.home().join(".kube"),
+            self.env.state().join("knest"),
+        );
+        let limit = Duration::from_secs(20);
+        snapshot.assert_nothing_left(limit, &[&self.env.cache(), &kube, &state]);
+        let clusters = state.join("clusters").read_dir();
+        let left: Vec<_> = clusters.into_iter().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 
     fn kubectl_command(&self) -> Command {

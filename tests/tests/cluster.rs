@@ -39,7 +39,6 @@ fn the_same_without_privileges() {
 
 fn whole_life(steps: &Steps, env: Env) {
     let kubeconfig = env.kubeconfig();
-    let cache = env.cache();
     let snapshot = Snapshot::take(&[env.root()]);
     let cluster = Cluster::new(env, NAME);
 
@@ -72,19 +71,7 @@ fn whole_life(steps: &Steps, env: Env) {
         drop(cluster.knest(&["delete", NAME]));
         drop(cluster.knest(&["delete", NAME]));
     });
-    // Base disks are a cache, and kubectl keeps one too.
-    let home = cluster.env.home();
-    snapshot.assert_nothing_left(
-        Duration::from_secs(20),
-        &[
-            &cache,
-            &home.join(".kube"),
-            &cluster.env.state().join("knest"),
-        ],
-    );
-    let clusters = cluster.env.state().join("knest/clusters");
-    let left = std::fs::read_dir(&clusters).map_or(0, Iterator::count);
-    assert_eq!(left, 0, "{} is not empty", clusters.display());
+    cluster.assert_nothing_left(&snapshot);
     let merged = std::fs::read_to_string(&kubeconfig).unwrap_or_default();
     assert!(!merged.contains("knest-demo"), "{merged}");
     assert_eq!(cluster.knest(&["list", "-o", "json"]).trim(), "[]");

@@ -75,7 +75,7 @@ fn ctrl_c_takes_back_what_was_made() {
         "{}",
         creation.words()
     );
-    nothing_left(&cluster, &snapshot);
+    cluster.assert_nothing_left(&snapshot);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_second_signal_leaves_the_record_and_the_same_command_goes_on() {
     creation.ended();
     assert_eq!(phase(&cluster), "Creating");
     drop(cluster.knest(&["delete", NAME]));
-    nothing_left(&cluster, &snapshot);
+    cluster.assert_nothing_left(&snapshot);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_machine_that_dies_is_reported_and_taken_back() {
         "{words}"
     );
     assert!(words.contains("SIGKILL"), "{words}");
-    nothing_left(&cluster, &snapshot);
+    cluster.assert_nothing_left(&snapshot);
 }
 
 /// With the machine's own cache: making disks is another test's.
@@ -142,18 +142,6 @@ fn nothing_yet() -> (Cluster, Snapshot) {
     images::link(&env);
     let snapshot = Snapshot::take(&[env.root()]);
     (Cluster::new(env, NAME), snapshot)
-}
-
-fn nothing_left(cluster: &Cluster, snapshot: &Snapshot) {
-    let state = cluster.env.state().join("knest");
-    snapshot.assert_nothing_left(Duration::from_secs(20), &[&state]);
-    let left: Vec<_> = state
-        .join("clusters")
-        .read_dir()
-        .into_iter()
-        .flatten()
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
 }
 
 fn machine_dir(cluster: &Cluster) -> PathBuf {

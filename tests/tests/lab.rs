@@ -90,7 +90,7 @@ fn a_node_boots_until_its_kubelet_is_healthy() {
         assert_eq!(info["state"], "Running", "{info}");
         drop(cluster.knest(&["delete", NAME]));
     });
-    nothing_left(&cluster, &snapshot);
+    cluster.assert_nothing_left(&snapshot);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_node_becomes_ready() {
         assert!(nodes.contains(" Ready "), "{nodes}");
     });
     steps.step("delete", || drop(cluster.knest(&["delete", NAME])));
-    nothing_left(&cluster, &snapshot);
+    cluster.assert_nothing_left(&snapshot);
 }
 
 fn in_lab() -> bool {
@@ -203,21 +203,6 @@ fn interrupt(create: &mut Child) {
         || create.try_wait().ok().flatten().ok_or("it runs"),
     );
     assert_eq!(status.code(), Some(130));
-}
-
-fn nothing_left(cluster: &Cluster, snapshot: &Snapshot) {
-    let (kube, state) = (
-        cluster.env.home().join(".kube"),
-        cluster.env.state().join("knest"),
-    );
-    snapshot.assert_nothing_left(Duration::from_secs(20), &[&kube, &state]);
-    let left: Vec<_> = state
-        .join("clusters")
-        .read_dir()
-        .into_iter()
-        .flatten()
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
 }
 
 /// What Cloud Hypervisor itself says of the VM, asked without knest's client.

@@ -15,6 +15,7 @@ pub(crate) fn run(args: &Args, env: &Env) -> Result<()> {
     let what = format!("writing manual pages to {}", args.directory.display());
     fs_err::create_dir_all(&args.directory).host(&what)?;
     clap_mangen::generate_to(Cli::command(), &args.directory).host(&what)?;
-    env.printer.note(&format!("Written to {}.", args.directory.display()));
+    env.printer
+        .note(&format!("Written to {}.", args.directory.display()));
     Ok(())
 }
