@@ -1,7 +1,7 @@
 //! Bad input: a clear error on standard error, the right exit code, and nothing left behind. Runs
 //! without images, KVM or a VMM, since every one of these is found before any is looked for.
 
-use knest_tests::{Env, Snapshot};
+use knest_tests::{Env, Snapshot, images, need};
 
 /// What the error has to name, and the arguments.
 const REFUSED: &[(&str, &[&str])] = &[
@@ -116,6 +116,46 @@ fn an_image_that_is_not_there_is_named_and_nothing_is_made() {
         output.status
     );
     assert!(error.contains("image"), "{error}");
+    nothing_left(&env, &snapshot);
+}
+
+#[test]
+fn what_the_host_cannot_give_is_found_before_anything_is_made() {
+    need!(Cluster);
+    let env = Env::new()
+        .with_variable("KNEST_CACHE_DIR", images::cache())
+        .with_variable("KNEST_CLOUD_HYPERVISOR", "/nonexistent/cloud-hypervisor");
+    images::link(&env);
+    let snapshot = Snapshot::take(&[env.root()]);
+    let qemu = ["create", "--vmm", "qemu"];
+    let cases: [(&str, &[&str]); 4] = [
+        ("--vmm qemu", &["create"]),
+        ("memory", &["--control-plane-machine-memory-size", "900Gi"]),
+        (
+            "lacks sbin/init, usr/bin/kubelet",
+            &[
+                "--control-plane-machine-rootfs-image",
+                "knest.dev/kernel:latest",
+            ],
+        ),
+        (
+            "vmlinux",
+            &[
+                "--control-plane-machine-kernel-image",
+                "knest.dev/node:v1.37.2",
+            ],
+        ),
+    ];
+    for (named, arguments) in cases {
+        let arguments = match arguments {
+            ["create"] => arguments.to_vec(),
+            flags => [&qemu[..], flags].concat(),
+        };
+        let output = env.knest(&arguments).output().expect("knest starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {error}");
+        assert!(error.contains(named), "{arguments:?}: {error}");
+    }
     nothing_left(&env, &snapshot);
 }
 
