@@ -165,6 +165,17 @@ fn printable(text: &str, lines: usize) -> String {
                 while chars.next_if(|c| (' '..='?').contains(c)).is_some() {}
                 chars.next_if(|c| ('@'..='~').contains(c));
             }
+            // A command to the terminal itself: text that a bell or another escape ends. One that
+            // is cut short must not take the lines after it along.
+            '\u{1b}' if chars.peek() == Some(&']') => {
+                while chars
+                    .next_if(|c| !matches!(c, '\u{7}' | '\u{1b}' | '\n'))
+                    .is_some()
+                {}
+                if chars.next_if(|c| matches!(c, '\u{7}' | '\u{1b}')) == Some('\u{1b}') {
+                    chars.next_if_eq(&'\\');
+                }
+            }
             '\n' => clean.push('\n'),
             '\t' => clean.push(' '),
             c if c.is_control() => {}
@@ -227,5 +238,7 @@ mod tests {
         assert_eq!(printable(text, 2), "two\nthree");
         assert_eq!(printable(text, 9), "one\ntwo\nthree");
         assert_eq!(tail(Path::new("/nonexistent"), 3), "");
+        let title = "\u{1b}]104\u{1b}\\systemd\r\n\u{1b}]0;a\u{7}b\n\u{1b}]cut\nnext";
+        assert_eq!(printable(title, 9), "systemd\nb\nnext");
     }
 }
