@@ -62,6 +62,21 @@ macro_rules! redacted {
 redacted!(Pki, Authority, KeyFiles, Credentials);
 
 impl Pki {
+    /// Every file below `/etc/kubernetes/pki` that kubeadm takes instead of making it, by name.
+    /// Secret.
+    pub(crate) fn files(&self) -> [(&'static str, &str); 8] {
+        [
+            ("ca.crt", &self.cluster.certificate),
+            ("ca.key", &self.cluster.key),
+            ("etcd/ca.crt", &self.etcd.certificate),
+            ("etcd/ca.key", &self.etcd.key),
+            ("front-proxy-ca.crt", &self.front_proxy.certificate),
+            ("front-proxy-ca.key", &self.front_proxy.key),
+            ("sa.pub", &self.service_account.public),
+            ("sa.key", &self.service_account.private),
+        ]
+    }
+
     /// New keys for a new cluster.
     pub(crate) fn generate(now: OffsetDateTime) -> Result<Self> {
         let account = new_key()?;

@@ -127,16 +127,7 @@ fn script(record: &Record, node: &NodeRecord, documents: &str, tail: &[&str]) ->
             .pki
             .as_ref()
             .ok_or_else(|| kubeadm::incomplete("keys"))?;
-        for (name, content) in [
-            ("ca.crt", &pki.cluster.certificate),
-            ("ca.key", &pki.cluster.key),
-            ("etcd/ca.crt", &pki.etcd.certificate),
-            ("etcd/ca.key", &pki.etcd.key),
-            ("front-proxy-ca.crt", &pki.front_proxy.certificate),
-            ("front-proxy-ca.key", &pki.front_proxy.key),
-            ("sa.pub", &pki.service_account.public),
-            ("sa.key", &pki.service_account.private),
-        ] {
+        for (name, content) in pki.files() {
             text.push_str(&file(&format!("/etc/kubernetes/pki/{name}"), content)?);
         }
     }

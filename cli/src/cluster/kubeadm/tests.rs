@@ -163,16 +163,7 @@ fn kubeadm_takes_the_keys() {
     let mut record = fixture::record(1, 0);
     let pki = Pki::generate(OffsetDateTime::now_utc()).unwrap();
     fs_err::create_dir(dir.path().join("etcd")).unwrap();
-    for (name, content) in [
-        ("ca.crt", &pki.cluster.certificate),
-        ("ca.key", &pki.cluster.key),
-        ("etcd/ca.crt", &pki.etcd.certificate),
-        ("etcd/ca.key", &pki.etcd.key),
-        ("front-proxy-ca.crt", &pki.front_proxy.certificate),
-        ("front-proxy-ca.key", &pki.front_proxy.key),
-        ("sa.pub", &pki.service_account.public),
-        ("sa.key", &pki.service_account.private),
-    ] {
+    for (name, content) in pki.files() {
         fs_err::write(dir.path().join(name), content).unwrap();
     }
     let authority = pki.cluster.certificate.clone();
