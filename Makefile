@@ -7,6 +7,7 @@ export PATH := $(CACHE)/tools/bin:$(PATH)
 ifndef CARGO_TARGET_DIR
 export CARGO_TARGET_DIR := $(CACHE)/target/$(shell { cat Cargo.lock; rustc --version; } 2>/dev/null | sha256sum | cut -c1-16)
 endif
+$(shell scripts/claim-target '$(CARGO_TARGET_DIR)')
 # The knest that images are loaded with and the demo shows.
 KNEST ?= $(CARGO_TARGET_DIR)/debug/knest
 export KNEST

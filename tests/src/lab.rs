@@ -79,6 +79,10 @@ pub fn missing() -> Option<String> {
     })
 }
 
+/// Cargo tells each run where the crate lies; what it told the compiler may be another checkout's
+/// place, since checkouts share a target directory.
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/run")
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
+        .join("lab/run")
 }

@@ -108,14 +108,21 @@ proptest::proptest! {
     }
 }
 
-/// `$KNEST_KUBEADM`, else the first on `PATH`; a test without it says so.
+/// `$KNEST_KUBEADM`, else the first on `PATH`; a test without it says so, in `$KNEST_SKIPS` too.
 fn kubeadm() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found = std::env::split_paths(&path).map(|dir| dir.join("kubeadm"));
     let named = std::env::var_os("KNEST_KUBEADM").map(PathBuf::from);
     let kubeadm = named.or_else(|| found.find(|file| file.is_file()));
     if kubeadm.is_none() {
-        eprintln!("skipped: no kubeadm ($KNEST_KUBEADM or PATH)");
+        let test = std::thread::current();
+        let name = test.name().unwrap_or("kubeadm");
+        let line = format!("SKIP {name}: no kubeadm ($KNEST_KUBEADM or PATH)\n");
+        eprint!("{line}");
+        if let Some(skips) = std::env::var_os("KNEST_SKIPS") {
+            let mut file = fs_err::OpenOptions::new().append(true).open(skips).unwrap();
+            std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
+        }
     }
     kubeadm
 }
