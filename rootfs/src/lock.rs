@@ -1,6 +1,7 @@
 //! Advisory locks between processes: `flock` on a file that stays. The kernel drops a dead
 //! process's locks, so none is ever stale.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: fs::File,
+    _file: Option<fs::File>,
 }
 
 impl Lock {
@@ -39,9 +40,21 @@ impl Lock {
         }
     }
 
-    /// Waits for the lock, which other shared holders may have too.
+    /// Waits for the lock, which other shared holders may have too. Whoever may only read the
+    /// directory gets by without the file: nothing there changes in place.
     pub(crate) fn shared(path: &Path) -> Result<Lock> {
-        Lock::take(path, FlockOperation::LockShared)
+        match fs::File::open(path) {
+            Ok(file) => Lock::flock(file, FlockOperation::LockShared),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match Lock::take(path, FlockOperation::LockShared) {
+                    Err(Error::File { source, .. }) if unwritable(&source) => {
+                        Ok(Lock { _file: None })
+                    }
+                    other => other,
+                }
+            }
+            Err(error) => Err(Error::file("open", path)(error)),
+        }
     }
 
     /// Takes the lock when nobody holds it.
@@ -64,12 +77,23 @@ impl Lock {
             .write(true)
             .open(path)
             .map_err(Error::file("open", path))?;
+        Lock::flock(file, operation)
+    }
+
+    fn flock(file: fs::File, operation: FlockOperation) -> Result<Lock> {
         loop {
             match flock(file.file(), operation) {
-                Ok(()) => return Ok(Lock { _file: file }),
+                Ok(()) => return Ok(Lock { _file: Some(file) }),
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(Error::file("lock", path)(errno.into())),
+                Err(errno) => return Err(Error::file("lock", file.path())(errno.into())),
             }
         }
     }
+}
+
+fn unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }

@@ -5,6 +5,7 @@
 //! DIR/index.json            one entry per name; replaced whole, under the lock
 //! DIR/blobs/sha256/<hex>    written beside, synced, then renamed: a blob there is complete
 //! DIR/.lock                 held shared by readers of the index, exclusively by writers
+//! DIR/.copying              held shared while blobs come in, exclusively while some are deleted
 //! ```
 
 use std::collections::BTreeMap;
@@ -38,7 +39,8 @@ pub struct Named {
 }
 
 impl Store {
-    /// Opens the store in a directory, which is made when it is missing.
+    /// Opens the store in a directory, which is made when it is missing. To list and to resolve,
+    /// being allowed to read a store that is there is enough.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -46,14 +48,18 @@ impl Store {
         let store = Store {
             directory: directory.into(),
         };
+        let (layout, index) = (LAYOUT_FILE, "index.json");
+        let there = |name: &str| store.directory.join(name).exists();
+        if there(layout) && there(index) {
+            return Ok(store);
+        }
         let blobs = store.directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(Error::file("make", &blobs))?;
         let lock = store.lock(true)?;
-        let layout = store.directory.join(LAYOUT_FILE);
-        if !layout.exists() {
-            store.replace(LAYOUT_FILE, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        if !there(layout) {
+            store.replace(layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        if !store.directory.join("index.json").exists() {
+        if !there(index) {
             store.write_index(&Index {
                 schema_version: 2,
                 media_type: Some(media::INDEX.into()),

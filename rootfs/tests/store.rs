@@ -220,3 +220,49 @@ fn every_source_gives_the_same_files() {
     let nothing = source::open(&format!("{}/nothing", directory.path().display()));
     assert!(matches!(nothing, Err(Error::File { .. })), "{nothing:?}");
 }
+
+/// The machine's store as another user sees it: root's files, each of which may be read.
+#[test]
+fn whoever_may_only_read_lists_and_resolves() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = Store::open(&path).unwrap();
+    let platform = Platform::host();
+    let stored = store
+        .load(&image(), "a", &platform, Wishes::default())
+        .unwrap();
+    for lock in [true, false] {
+        if !lock {
+            std::fs::remove_file(path.join(".lock")).unwrap();
+        }
+        read_only(&path, || {
+            let store = Store::open(&path).unwrap();
+            assert_eq!(store.list().unwrap().len(), 1);
+            let found = store.resolve("a").unwrap();
+            let found = Image::resolve(&found, &platform).unwrap();
+            assert_eq!(found.digest(), stored.digest());
+            let refused = store.load(&image(), "b", &platform, Wishes::default());
+            assert!(matches!(refused, Err(Error::File { .. })), "{refused:?}");
+            assert!(store.remove("a").is_err());
+        });
+    }
+}
+
+/// Runs on a thread that has given up the privilege to write where its user may not.
+fn read_only(path: &Path, act: impl FnOnce() + Send) {
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    let files = [path.join(".lock"), path.join(".copying")];
+    for file in files.iter().filter(|file| file.exists()) {
+        std::fs::set_permissions(file, mode(0o444)).unwrap();
+    }
+    std::fs::set_permissions(path, mode(0o555)).unwrap();
+    let without_privilege = || {
+        use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+        let mut held = capabilities(None).unwrap();
+        held.effective.remove(CapabilitySet::DAC_OVERRIDE);
+        set_capabilities(None, held).unwrap();
+        act();
+    };
+    std::thread::scope(|scope| scope.spawn(without_privilege).join()).unwrap();
+    std::fs::set_permissions(path, mode(0o755)).unwrap();
+}
