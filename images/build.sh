@@ -1,7 +1,9 @@
 #!/bin/bash
 # Builds the kernel and the node image and hands them to knest's image store; what did not change comes
 # from the cache.
-# usage: build.sh [all|kernel|node]
+# usage: build.sh [all|kernel|node|hollow]
+#
+#   hollow                      only the tests' kubelet, kubemark
 #
 #   KNEST                       the knest to load them with; empty: build only, and print the files
 #   KNEST_KUBERNETES_VERSION    v1.37.2 unless set
@@ -81,8 +83,14 @@ node() {
     load "knest.dev/node:$version" "$cached/image.tar"
 }
 
+hollow() {
+    need go
+    cached kubemark "$(hash_of "$version" "$(go env GOVERSION)" -- kubernetes/kubernetes kubernetes/kubemark.sh)" \
+        kubernetes/kubemark.sh "$version"
+}
+
 case ${1:-all} in
 all) kernel && node ;;
-kernel | node) "$1" ;;
-*) die "usage: build.sh [all|kernel|node]" ;;
+kernel | node | hollow) "$1" ;;
+*) die "usage: build.sh [all|kernel|node|hollow]" ;;
 esac

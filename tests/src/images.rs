@@ -45,12 +45,26 @@ pub fn missing() -> Option<String> {
 /// `kubectl`: on `PATH`, or the one that was built with the images.
 #[must_use]
 pub fn kubectl() -> Option<PathBuf> {
-    program("kubectl").or_else(|| {
-        let builds = cache().join("build").read_dir().ok()?;
-        let built = builds.filter_map(|entry| Some(entry.ok()?.path().join("kubectl")));
-        built
-            .filter(|path| path.is_file())
-            .max_by_key(|path| path.metadata().and_then(|file| file.modified()).ok())
+    program("kubectl").or_else(|| built("kubectl"))
+}
+
+/// A program that the images' build left in knest's cache; the one used last, if several versions
+/// are there. `KNEST_KUBERNETES_BINARIES` goes first, as it does when the images are built.
+#[must_use]
+pub fn built(name: &str) -> Option<PathBuf> {
+    let given = std::env::var_os("KNEST_KUBERNETES_BINARIES")
+        .map(|directory| PathBuf::from(directory).join(name))
+        .filter(|path| path.is_file());
+    given.or_else(|| {
+        let outputs = cache().join("build").read_dir().ok()?;
+        let outputs = outputs.filter_map(|entry| Some(entry.ok()?.path()));
+        let having = outputs.filter(|output| output.join(name).is_file());
+        // The build touches an output whenever it takes it.
+        let newest = having.max_by_key(|output| {
+            let data = output.metadata();
+            data.and_then(|data| data.modified()).ok()
+        })?;
+        Some(newest.join(name))
     })
 }
 

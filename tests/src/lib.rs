@@ -10,6 +10,7 @@
 mod alone;
 pub mod cluster;
 pub mod env;
+pub mod host;
 pub mod images;
 pub mod lab;
 pub mod leftovers;
@@ -20,6 +21,7 @@ pub mod wait;
 pub use alone::alone;
 pub use cluster::Cluster;
 pub use env::Env;
+pub use host::Host;
 pub use lab::Lab;
 pub use leftovers::Snapshot;
 pub use need::Need;

@@ -8,6 +8,8 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::env::{cloud_hypervisor, program};
+use crate::host::PROGRAMS;
+use crate::images::built;
 
 /// One thing that not every machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,11 @@ pub enum Need {
     Lab,
     /// The node image and the kernel, in this machine's image store.
     Images,
+    /// Kubernetes's and etcd's programs, which the images' build leaves in knest's cache, and what
+    /// a namespace for them is made with: a host control plane.
+    Host,
+    /// Virtink's own controller, `virt-controller` on `PATH`.
+    Virtink,
     /// `e2fsck` and `debugfs`.
     Fsck,
     /// The super-user: what can't be tried without.
@@ -38,6 +45,8 @@ impl Need {
             Self::Cluster => "cluster",
             Self::Lab => "lab",
             Self::Images => "images",
+            Self::Host => "host",
+            Self::Virtink => "virtink",
             Self::Fsck => "fsck",
             Self::Root => "root",
             Self::Full => "full",
@@ -54,6 +63,11 @@ impl Need {
                 .or_else(crate::images::missing),
             Self::Lab => cloud_hypervisor_missing().or_else(crate::lab::missing),
             Self::Images => crate::images::missing(),
+            Self::Host => Self::Root
+                .missing()
+                .or_else(|| program_missing(&["ip", "nft", "setpriv"]))
+                .or_else(|| unbuilt(&PROGRAMS)),
+            Self::Virtink => program_missing(&["virt-controller"]),
             Self::Fsck => program_missing(&["e2fsck", "debugfs"]),
             Self::Root => {
                 (!rustix::process::geteuid().is_root()).then(|| "only root can run it".to_owned())
@@ -126,6 +140,20 @@ fn program_missing(names: &[&str]) -> Option<String> {
         .filter(|name| program(name).is_none())
         .collect();
     (!missing.is_empty()).then(|| format!("not found: {}", missing.join(", ")))
+}
+
+fn unbuilt(names: &[&str]) -> Option<String> {
+    let missing: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| built(name).is_none())
+        .collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "not built: {} (`images/build.sh` builds them)",
+            missing.join(", ")
+        )
+    })
 }
 
 fn cloud_hypervisor_missing() -> Option<String> {

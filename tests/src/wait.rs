@@ -26,3 +26,25 @@ pub fn until<T, E: Debug>(
         }
     }
 }
+
+/// The same for a probe that is asynchronous.
+pub async fn until_async<T, E: Debug>(
+    what: &str,
+    limit: Duration,
+    interval: Duration,
+    mut probe: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        let last_round = start.elapsed() >= limit;
+        match probe().await {
+            Ok(found) => return found,
+            Err(seen) if last_round => {
+                panic!("{what}: not within {limit:?}; last seen: {seen:?}")
+            }
+            Err(_) => {
+                tokio::time::sleep(interval.min(limit.saturating_sub(start.elapsed()))).await;
+            }
+        }
+    }
+}
