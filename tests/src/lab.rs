@@ -1,7 +1,7 @@
 //! Runs a command in the lab (`tests/lab/run`): a software-emulated host with nested SVM, where
 //! the real Cloud Hypervisor boots a stock kernel whatever this machine's KVM can do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
