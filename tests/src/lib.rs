@@ -15,6 +15,7 @@ pub mod images;
 pub mod lab;
 pub mod leftovers;
 pub mod need;
+pub mod player;
 pub mod timing;
 pub mod wait;
 
@@ -25,4 +26,5 @@ pub use host::Host;
 pub use lab::Lab;
 pub use leftovers::Snapshot;
 pub use need::Need;
+pub use player::Player;
 pub use timing::Steps;

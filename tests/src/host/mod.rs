@@ -21,4 +21,5 @@ pub mod virtink;
 pub(crate) use components::PROGRAMS;
 pub use network::{GATEWAY, HOST, Network};
 pub use plane::Host;
+pub(crate) use plane::client;
 pub use process::Process;

@@ -37,10 +37,8 @@ pub fn virtual_machine() -> ApiResource {
 }
 
 impl Host {
-    /// Installs Virtink's resource definitions and, where `virt-controller` is on `PATH`, starts it
-    /// with its webhooks; says whether it did. What a virtual machine does is the player's in
-    /// either case.
-    pub async fn install_virtink(&mut self) -> bool {
+    /// Defines Virtink's resources, and nothing else.
+    pub async fn define_virtink(&mut self) {
         let client = self.client().await;
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
@@ -54,6 +52,12 @@ impl Host {
             api.list(&Default::default()).await
         })
         .await;
+    }
+
+    /// Defines Virtink's resources and, where `virt-controller` is on `PATH`, starts it with its
+    /// webhooks; says whether it did. What a virtual machine does is the player's in either case.
+    pub async fn install_virtink(&mut self) -> bool {
+        self.define_virtink().await;
         let Some(controller) = program("virt-controller") else {
             return false;
         };
@@ -64,6 +68,7 @@ impl Host {
                 .map_err(|error| kube::Error::Service(error.into()))
         })
         .await;
+        let client = self.client().await;
         for webhook in webhooks(self.authority()) {
             apply(&client, webhook).await;
         }
