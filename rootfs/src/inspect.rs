@@ -26,7 +26,7 @@ impl Contents {
         let mut layers = Layers::default();
         for layer in &image.layers {
             let entries = layer::read(source, layer, true, &watch, &limits, &mut Nothing)?;
-            layers.push(layer.blob.digest, entries);
+            layers.push(Some(layer.blob.digest), entries);
         }
         Ok(Contents {
             tree: layers.merge()?,

@@ -36,6 +36,7 @@
 
 mod cache;
 mod digest;
+mod directory;
 mod document;
 mod error;
 mod ext4;
@@ -59,7 +60,7 @@ pub use error::{Error, Problem, Result};
 pub use image::{Compression, DOCUMENT_LIMIT, Image, Layer, Platform};
 pub use inspect::{Contents, read_file};
 pub use overlay::{CloneKind, DiskFormat, clone_disk};
-pub use pipeline::{BuildOptions, Disk, build};
+pub use pipeline::{BuildOptions, Disk, build, build_from_directory};
 pub use seed::{LABEL, Seed};
 pub use source::BlobSource;
 pub use store::{Named, Store};

@@ -64,10 +64,11 @@ pub(crate) struct Origin {
 
 /// The layers of an image as they were read, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Layers(Vec<(Digest, Vec<Entry>)>);
+pub(crate) struct Layers(Vec<(Option<Digest>, Vec<Entry>)>);
 
 impl Layers {
-    pub(crate) fn push(&mut self, digest: Digest, entries: Vec<Entry>) {
+    /// Entries that are no layer's come without a digest.
+    pub(crate) fn push(&mut self, digest: Option<Digest>, entries: Vec<Entry>) {
         self.0.push((digest, entries));
     }
 
@@ -75,12 +76,17 @@ impl Layers {
     pub(crate) fn merge(self) -> Result<Tree> {
         let mut tree = Tree::new();
         for (layer, (digest, entries)) in self.0.into_iter().enumerate() {
-            tree.apply(layer, entries)
-                .map_err(|(path, source)| Error::Layer {
-                    layer: digest,
-                    path: display(&path),
-                    source,
-                })?;
+            tree.apply(layer, entries).map_err(|(path, source)| {
+                let path = display(&path);
+                match digest {
+                    Some(layer) => Error::Layer {
+                        layer,
+                        path,
+                        source,
+                    },
+                    None => Error::Inode { path, source },
+                }
+            })?;
         }
         Ok(tree)
     }

@@ -102,7 +102,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn add(&self, bytes: u64) {
+    /// Counts bytes that were read.
+    pub(crate) fn add(&self, bytes: u64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if let Some(tell) = self.wishes.progress {
             tell(Progress {

@@ -12,6 +12,7 @@
 //! or on the order in which threads ran.
 
 mod bitmap;
+mod blank;
 mod directory;
 mod extent;
 mod geometry;
@@ -27,5 +28,5 @@ mod xattr;
 pub(crate) use geometry::Geometry;
 pub(crate) use plan::{Plan, size_that_fits};
 pub(crate) use stage::Stage;
-pub(crate) use types::BLOCK;
-pub(crate) use write::{Identity, write};
+pub(crate) use types::{BLOCK, BLOCK_SIZE};
+pub(crate) use write::{Identity, Written, write};

@@ -337,7 +337,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::digest::Digest;
     use crate::layer::{Entry, Kind, Metadata, Xattr};
     use crate::merge::Layers;
 
@@ -411,7 +410,7 @@ mod tests {
                 entries.push(entry(format!("l/{index}"), Kind::Symlink(target), 60));
             }
             let mut layers = Layers::default();
-            layers.push(Digest::of(b""), entries);
+            layers.push(None, entries);
             let mut tree = layers.merge().unwrap();
             let lost_found = tree.ensure_directory(b"lost+found", 0o700).unwrap();
             let plan = Plan::new(&geometry, &tree, lost_found, &[1, 2, 3, 4]).unwrap();

@@ -6,9 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
-
+use super::blank::{clear, punch};
 use super::directory::{FileType, Name, render as render_directory};
 use super::extent;
 use super::geometry::Geometry;
@@ -29,16 +27,29 @@ use crate::watch::Watch;
 /// More links than this and a directory's count is given up (`dir_nlink`).
 const LINK_LIMIT: usize = 65_000;
 
-/// Writes all metadata of the tree. `filled` are the ranges that bodies were written into.
+/// What is on the disk already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written<'a> {
+    /// Blocks that bodies were written into.
+    pub(crate) filled: &'a [Range<u32>],
+    /// Whether everything else is zero.
+    pub(crate) blank: bool,
+}
+
+/// Writes all metadata of the tree, the superblocks last.
 pub(crate) fn write(
     file: &File,
     plan: &Plan,
     tree: &Tree,
     identity: &Identity,
-    filled: &[Range<u32>],
+    written: Written<'_>,
     watch: &Watch<'_>,
 ) -> Result<(), Problem> {
-    punch(file, plan, filled)?;
+    if written.blank {
+        punch(file, &plan.data, written.filled)?;
+    } else {
+        clear(file, plan)?;
+    }
     let writer = Writer {
         file,
         plan,
@@ -391,38 +402,6 @@ impl Table<'_> {
         let start = self.writer.plan.inode_tables[self.group as usize];
         self.writer.blocks(start, &bytes)
     }
-}
-
-/// Gives back what was written into `filled` and belongs to no file.
-fn punch(file: &File, plan: &Plan, filled: &[Range<u32>]) -> io::Result<()> {
-    for range in filled {
-        let mut from = range.start;
-        while let Some(free) = plan.data.free_run(from) {
-            let free = free.start..free.end.min(range.end);
-            if free.start >= range.end {
-                break;
-            }
-            let offset = u64::from(free.start) * BLOCK;
-            let length = u64::from(free.end - free.start) * BLOCK;
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            match fallocate(file, flags, offset, length) {
-                Ok(()) => {}
-                // A file system without holes gets zeros, which are the same bytes.
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => zero(file, offset, length)?,
-                Err(errno) => return Err(errno.into()),
-            }
-            from = free.end;
-        }
-    }
-    Ok(())
-}
-
-fn zero(file: &File, offset: u64, length: u64) -> io::Result<()> {
-    let zeros = vec![0; BLOCK_SIZE];
-    for block in 0..length / BLOCK {
-        file.write_all_at(&zeros, offset + block * BLOCK)?;
-    }
-    Ok(())
 }
 
 const _: () = assert!(ROOT_INODE < JOURNAL_INODE && JOURNAL_INODE < FIRST_INODE);

@@ -9,7 +9,7 @@ const PATH_LIMIT: usize = 4096;
 const NAME_LIMIT: usize = 255;
 
 /// One path of a layer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// Normalised. For whiteouts the path that is removed, for opaque marks the directory.
     pub(crate) path: Box<[u8]>,
@@ -17,7 +17,7 @@ pub(crate) struct Entry {
     pub(crate) metadata: Metadata,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Directory,
     File(Body),

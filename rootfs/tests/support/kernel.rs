@@ -37,35 +37,38 @@ impl Mounted {
     }
 
     pub fn listing(&self) -> Listing {
-        let mut listing = Listing::new();
-        let mut names: BTreeMap<u64, BTreeSet<Bytes>> = BTreeMap::new();
-        let mut ahead = vec![PathBuf::new()];
-        while let Some(relative) = ahead.pop() {
-            let path = self.path().join(&relative);
-            let metadata = std::fs::symlink_metadata(&path).unwrap();
-            let name = relative.into_os_string().into_vec();
-            if metadata.is_dir() {
-                for entry in std::fs::read_dir(&path).unwrap() {
-                    let child = entry.unwrap().file_name();
-                    ahead.push(
-                        PathBuf::from(std::ffi::OsString::from_vec(name.clone())).join(child),
-                    );
-                }
-            } else {
-                names
-                    .entry(metadata.ino())
-                    .or_default()
-                    .insert(name.clone());
-            }
-            listing.insert(name, found(&path, &metadata));
-        }
-        for paths in names.values() {
-            for path in paths {
-                listing.get_mut(path).unwrap().names = paths.clone();
-            }
-        }
-        listing
+        listing(self.path())
     }
+}
+
+/// Everything below a directory.
+pub fn listing(directory: &Path) -> Listing {
+    let mut listing = Listing::new();
+    let mut names: BTreeMap<u64, BTreeSet<Bytes>> = BTreeMap::new();
+    let mut ahead = vec![PathBuf::new()];
+    while let Some(relative) = ahead.pop() {
+        let path = directory.join(&relative);
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        let name = relative.into_os_string().into_vec();
+        if metadata.is_dir() {
+            for entry in std::fs::read_dir(&path).unwrap() {
+                let child = entry.unwrap().file_name();
+                ahead.push(PathBuf::from(std::ffi::OsString::from_vec(name.clone())).join(child));
+            }
+        } else {
+            names
+                .entry(metadata.ino())
+                .or_default()
+                .insert(name.clone());
+        }
+        listing.insert(name, found(&path, &metadata));
+    }
+    for paths in names.values() {
+        for path in paths {
+            listing.get_mut(path).unwrap().names = paths.clone();
+        }
+    }
+    listing
 }
 
 impl Drop for Mounted {

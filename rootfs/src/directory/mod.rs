@@ -1,0 +1,14 @@
+//! A plain directory as a source: everything below it, in one fixed order, with its contents.
+//!
+//! ```text
+//! [list] one directory ─▶ [walk] level by level, names in order ─▶ entries ─▶ merge
+//!                                                                  [read] contents ─▶ BodySink
+//! ```
+//! What it finds is told in the same terms as a layer's entries, so nothing behind it knows the
+//! difference.
+
+mod list;
+mod read;
+mod walk;
+
+pub(crate) use walk::Directory;

@@ -1,0 +1,132 @@
+//! Reads what a disk is made of, several parts at once, and puts the bodies onto the disk.
+
+use std::collections::HashSet;
+use std::num::NonZero;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::disk::NewDisk;
+use super::merged::Survivors;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::ext4::{Geometry, Stage};
+use crate::layer::{BodySink, Entry};
+use crate::merge::Layers;
+use crate::watch::Watch;
+
+/// What a disk is made of. Parts are merged in their order, and read in any.
+pub(crate) trait Parts: Sync {
+    fn count(&self) -> usize;
+
+    /// Blocks that a part's bodies seem to take.
+    fn wanted(&self, part: usize) -> u64;
+
+    /// How long reading a part takes, in any unit: the longest are begun first.
+    fn cost(&self, part: usize) -> u64;
+
+    /// The layer that a part is, for messages.
+    fn layer(&self, part: usize) -> Option<Digest>;
+
+    /// Reads a part: its entries in a fixed order, the bodies to the sink. `again` is the second
+    /// attempt.
+    fn read(&self, part: usize, again: bool, sink: &mut dyn BodySink) -> Result<Vec<Entry>>;
+}
+
+/// All parts, read.
+pub(crate) struct Staged {
+    pub(crate) layers: Layers,
+    /// Whether every body has its place.
+    pub(crate) complete: bool,
+    /// Where bodies were written.
+    pub(crate) filled: Vec<Range<u32>>,
+}
+
+/// One part's outcome; the ranges are missing when its region was too small.
+type Outcome = Result<(Vec<Entry>, Option<Vec<Range<u32>>>)>;
+
+/// How to read parts.
+pub(crate) struct Stager<'a> {
+    pub(crate) parts: &'a dyn Parts,
+    pub(crate) disk: &'a NewDisk,
+    pub(crate) geometry: &'a Geometry,
+    pub(crate) threads: usize,
+    pub(crate) watch: &'a Watch<'a>,
+}
+
+impl Stager<'_> {
+    /// Reads all parts and writes their bodies, or only those that survived a first attempt.
+    pub(crate) fn stage(&self, wanted: &[u64], survivors: Option<&Survivors>) -> Result<Staged> {
+        if survivors.is_some() {
+            self.watch.again();
+        }
+        self.disk.clear(self.geometry.size)?;
+        let regions = self.geometry.share(wanted);
+        let results: Vec<_> = regions.iter().map(|_| Mutex::new(None)).collect();
+        let mut queue: Vec<usize> = (0..regions.len()).collect();
+        queue.sort_by_key(|&part| std::cmp::Reverse(self.parts.cost(part)));
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(&part) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let result = self.part(part, regions[part].clone(), survivors);
+                if result.is_err() {
+                    self.watch.abort();
+                }
+                if let Ok(mut slot) = results[part].lock() {
+                    *slot = Some(result);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.threads.min(regions.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let results = results.into_iter();
+        self.collect(results.map(|slot| slot.into_inner().ok().flatten()))
+    }
+
+    fn part(&self, part: usize, region: Vec<Range<u32>>, survivors: Option<&Survivors>) -> Outcome {
+        let only: Option<&HashSet<usize>> = survivors.map(|survivors| &survivors.entries[part]);
+        let keep = |entry: usize| only.is_none_or(|only| only.contains(&entry));
+        let mut stage = Stage::new(&self.disk.file, region, Some(&keep));
+        let entries = self.parts.read(part, only.is_some(), &mut stage)?;
+        let filled = stage.close().map_err(|error| self.disk.error(error))?;
+        Ok((entries, filled))
+    }
+
+    /// The first real failure counts; the others stopped because of it.
+    fn collect(&self, results: impl Iterator<Item = Option<Outcome>>) -> Result<Staged> {
+        let mut staged = Staged {
+            layers: Layers::default(),
+            complete: true,
+            filled: Vec::new(),
+        };
+        let mut failure = None;
+        for (part, result) in results.enumerate() {
+            match result.unwrap_or(Err(Error::Cancelled)) {
+                Ok((entries, filled)) => {
+                    staged.layers.push(self.parts.layer(part), entries);
+                    staged.complete &= filled.is_some();
+                    staged.filled.extend(filled.into_iter().flatten());
+                }
+                Err(Error::Cancelled) => {
+                    failure.get_or_insert(Error::Cancelled);
+                }
+                Err(error) => {
+                    if !matches!(failure, Some(ref first) if !matches!(first, Error::Cancelled)) {
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        failure.map_or(Ok(staged), Err)
+    }
+}
+
+/// Threads to use: as many as are asked for, else one per processor.
+pub(crate) fn threads(wanted: Option<NonZero<usize>>) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    wanted.map_or_else(processors, NonZero::get)
+}
