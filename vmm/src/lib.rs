@@ -39,9 +39,9 @@
 //! Three rings; an inner one never sees an outer one:
 //!
 //! ```text
-//! pure      config device migration info request capability validate error
+//! pure      config device migration info request endpoint capability validate error
 //! effects   client fdpass process virtiofsd event log wait sys preflight
-//! together  hypervisor shutdown vm                                 testing
+//! together  hypervisor shutdown vm console                         testing
 //! ```
 
 mod fdpass;
@@ -51,7 +51,9 @@ mod sys;
 pub mod capability;
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod device;
+pub mod endpoint;
 pub mod error;
 pub mod event;
 pub mod hypervisor;

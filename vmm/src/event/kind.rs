@@ -77,6 +77,67 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// Cloud Hypervisor's own name for it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::VmmStarting => "starting",
+            // The VM's and the VMM's end have one name in two sources.
+            Self::VmmShutdown => "vmm-shutdown",
+            Self::Booting => "booting",
+            Self::Booted => "booted",
+            Self::Shutdown => "shutdown",
+            Self::Deleted => "deleted",
+            Self::Rebooting => "rebooting",
+            Self::Rebooted => "rebooted",
+            Self::Pausing => "pausing",
+            Self::Paused => "paused",
+            Self::Resuming => "resuming",
+            Self::Resumed => "resumed",
+            Self::Snapshotting => "snapshotting",
+            Self::Snapshotted => "snapshotted",
+            Self::Restoring => "restoring",
+            Self::Restored => "restored",
+            Self::Coredumping => "coredumping",
+            Self::Resizing => "resizing",
+            Self::Resized => "resized",
+            Self::DeviceRemoved { .. } => "device-removed",
+            Self::MigrationStarted => "migration-started",
+            Self::MigrationFinished => "migration-finished",
+            Self::MigrationFailed => "migration-failed",
+            Self::MigrationMemoryIteration { .. } => "migration-memory-iteration",
+            Self::MigrationReceiveReady => "migration-receive-ready",
+            Self::MigrationReceiveStarted => "migration-receive-started",
+            Self::MigrationReceiveFinished => "migration-receive-finished",
+            Self::MigrationReceiveFailed => "migration-receive-failed",
+            Self::PostcopyMigrationCompleted => "postcopy-migration-completed",
+            Self::DeviceActivated { .. } => "activated",
+            Self::DeviceReset { .. } => "reset",
+            Self::GuestPanic { .. } => "panic",
+            Self::Unknown { event, .. } => event,
+        }
+    }
+
+    /// What it says besides its name.
+    #[must_use]
+    pub fn properties(&self) -> BTreeMap<String, String> {
+        let one = |name: &str, value: String| BTreeMap::from([(name.to_owned(), value)]);
+        match self {
+            Self::DeviceRemoved { id, bdf } => {
+                let mut both = one("id", id.clone());
+                both.insert("bdf".to_owned(), bdf.clone());
+                both
+            }
+            Self::MigrationMemoryIteration { id } => one("id", id.to_string()),
+            Self::DeviceActivated { id } | Self::DeviceReset { id } => one("id", id.clone()),
+            Self::GuestPanic { event } => one("event", event.clone()),
+            Self::Unknown { properties, .. } => properties.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+}
+
 /// The form in the stream.
 #[derive(Deserialize)]
 pub(super) struct Wire {

@@ -103,6 +103,16 @@ mod tests {
         assert_eq!(whole.len(), 3);
         assert_eq!(whole[0].kind, EventKind::Booted);
         assert_eq!(whole[0].at, Duration::new(1, 122_283));
+        let told: Vec<_> = whole
+            .iter()
+            .map(|e| format!("{} {:?}", e.kind.name(), e.kind.properties()))
+            .collect();
+        let expected = [
+            "booted {}",
+            r#"device-removed {"bdf": "0000:00:05.0", "id": "disk1"}"#,
+            r#"teleported {"where": "7"}"#,
+        ];
+        assert_eq!(told, expected);
         for size in 1..STREAM.len() {
             let mut parser = Parser::default();
             let parts: Vec<Event> = STREAM

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use exit::{Death, ExitReason};
@@ -116,7 +117,7 @@ impl Process {
     }
 
     fn new(pidfd: OwnedFd, identity: Identity, child: bool) -> Result<Self> {
-        let pidfd = sys::watch(pidfd)
+        let pidfd = sys::watch(pidfd, Interest::READABLE)
             .map_err(|error| Error::io(format!("watch process {identity}"), error))?;
         Ok(Self(Arc::new(Inner {
             pidfd,

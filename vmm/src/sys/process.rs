@@ -94,9 +94,9 @@ pub(crate) fn pidfd_exit(pidfd: impl AsFd) -> Option<ExitReason> {
         .then(|| ExitReason::from_wait_status(info.exit_code))
 }
 
-/// Registers `fd` with the runtime, for reading.
-pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+/// Registers `fd` with the runtime.
+pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor stays the same one until it is dropped, and it is dropped only
     // after its registration.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }

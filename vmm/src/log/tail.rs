@@ -1,5 +1,5 @@
-//! The ends of log files. Logs grow without bound and hold whatever a guest wrote, so only a bounded
-//! part is read, and it need not be text.
+//! The end of a log. It holds whatever a guest wrote, so only a bounded part is read, and it need not
+//! be text.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
