@@ -8,6 +8,7 @@ mod paths;
 mod provider;
 mod step;
 mod ui;
+mod vm;
 mod wait;
 
 use clap::Parser;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! state/clusters/NAME/   $XDG_STATE_HOME/knest, ~/.local/state/knest    provider `local`'s clusters
+//! state/vms/NAME/                                                       single VMs
 //! data/images/           $XDG_DATA_HOME/knest,  ~/.local/share/knest    the image store
 //! cache/disks/           $KNEST_CACHE_DIR, $XDG_CACHE_HOME/knest, ~/.cache/knest
 //! cache/kernels/ cache/bin/ cache/checked/      disks and kernels are read by the clusters made of them
@@ -49,6 +50,10 @@ impl Paths {
     /// One directory a cluster.
     pub(crate) fn clusters(&self) -> PathBuf {
         self.state.join("clusters")
+    }
+    /// One directory a VM of its own.
+    pub(crate) fn vms(&self) -> PathBuf {
+        self.state.join("vms")
     }
     /// The image store.
     pub(crate) fn images(&self) -> PathBuf {

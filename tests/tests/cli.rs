@@ -223,6 +223,7 @@ fn help_fits_a_terminal_and_names_every_verb() {
         "doctor",
         "setup",
         "image",
+        "vm",
     ] {
         assert!(text.contains(&format!("\n  {verb} ")), "{verb}: {text}");
     }

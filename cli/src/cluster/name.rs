@@ -1,4 +1,4 @@
-//! Names of clusters and nodes, checked once, where they enter.
+//! Names of clusters, nodes and single VMs, checked once, where they enter.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -15,6 +15,11 @@ pub(crate) struct ClusterName(String);
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct NodeName(String);
 
+/// The name of a VM of its own: an RFC 1123 label as short as a cluster's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct VmName(String);
+
 /// Longest cluster name.
 pub(crate) const CLUSTER_NAME_MAX: usize = 32;
 
@@ -25,6 +30,12 @@ impl ClusterName {
     /// The kubeconfig's context, cluster and user for it.
     pub(crate) fn context(&self) -> String {
         format!("knest-{self}")
+    }
+}
+
+impl VmName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -69,6 +80,13 @@ impl FromStr for ClusterName {
     }
 }
 
+impl FromStr for VmName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        label(text, CLUSTER_NAME_MAX).map(Self)
+    }
+}
+
 impl FromStr for NodeName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
@@ -96,7 +114,7 @@ macro_rules! as_string {
         }
     )*};
 }
-as_string!(ClusterName, NodeName);
+as_string!(ClusterName, NodeName, VmName);
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,10 @@ impl Quantity {
     pub(crate) const fn mib(n: u64) -> Self {
         Self(n << 20)
     }
+    /// Of so many bytes.
+    pub(crate) const fn of(bytes: u64) -> Self {
+        Self(bytes)
+    }
     pub(crate) const fn bytes(self) -> u64 {
         self.0
     }

@@ -135,7 +135,7 @@ impl Row {
 }
 
 /// The two leading units, as kubectl shows ages.
-fn age(age: time::Duration) -> String {
+pub(super) fn age(age: time::Duration) -> String {
     let seconds = age.whole_seconds().max(0);
     match seconds {
         0..120 => format!("{seconds}s"),

@@ -13,6 +13,7 @@ mod scale;
 mod setup;
 pub(crate) mod supervise;
 mod version;
+mod vm;
 
 use crate::cluster::name::ClusterName;
 use crate::cluster::record::Record;
@@ -66,6 +67,9 @@ pub(crate) enum Verb {
     /// Manage the local image store
     #[command(subcommand)]
     Image(image::Verb),
+    /// Run single virtual machines under Cloud Hypervisor
+    #[command(subcommand)]
+    Vm(vm::Verb),
     /// Say what this host can do, and what would help where it can't
     Doctor(doctor::Args),
     /// Fetch Cloud Hypervisor's pinned release into knest's cache
@@ -77,7 +81,7 @@ pub(crate) enum Verb {
     Man(man::Args),
     /// Print knest's version and what it makes by default
     Version,
-    /// Keep one cluster's machines running
+    /// Keep one cluster's machines, or one VM, running
     #[command(hide = true)]
     Supervise(supervise::Args),
 }
@@ -143,6 +147,7 @@ pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
         Verb::Scale(args) => scale::run(args, env).await,
         Verb::Kubeconfig(args) => kubeconfig::run(args, env).await,
         Verb::Image(verb) => image::run(verb, env).await,
+        Verb::Vm(verb) => vm::run(verb, env).await,
         Verb::Doctor(args) => doctor::run(args, env).await,
         Verb::Setup(args) => setup::run(args, env).await,
         Verb::Completion(args) => completion::run(args, env),

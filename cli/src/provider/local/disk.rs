@@ -1,7 +1,7 @@
 //! A machine's root disk: a clone of a base disk in the cache.
 
 use super::machine::DiskFormat;
-use super::state::{MachineDir, remove};
+use super::state::remove;
 use crate::failure::{Context, Result};
 use knest_rootfs::{CloneKind, clone_disk};
 use std::path::Path;
@@ -9,25 +9,25 @@ use std::path::Path;
 const FORMATS: [DiskFormat; 2] = [DiskFormat::Raw, DiskFormat::Qcow2];
 
 /// The file in the machine's directory.
-pub(super) fn file_name(format: DiskFormat) -> &'static str {
+pub(crate) fn file_name(format: DiskFormat) -> &'static str {
     match format {
         DiskFormat::Raw => "disk.raw",
         DiskFormat::Qcow2 => "disk.qcow2",
     }
 }
 
-/// Clones `base` as cheaply as the file system lets it. Blocks.
-pub(super) fn clone(base: &Path, dir: &MachineDir) -> Result<DiskFormat> {
+/// Clones `base` into a directory, as cheaply as the file system lets it. Blocks.
+pub(crate) fn clone(base: &Path, dir: &Path) -> Result<DiskFormat> {
     for format in FORMATS {
-        remove(&dir.path().join(file_name(format)))?;
+        remove(&dir.join(file_name(format)))?;
     }
     let what = "cloning the root disk";
     // The way is known only afterwards, and the name says what is inside.
-    let new = dir.path().join("disk.new");
+    let new = dir.join("disk.new");
     let format = clone_disk(base, &new, &CloneKind::ALL)
         .host(what)?
         .format()
         .into();
-    fs_err::rename(&new, dir.path().join(file_name(format))).host(what)?;
+    fs_err::rename(&new, dir.join(file_name(format))).host(what)?;
     Ok(format)
 }

@@ -29,14 +29,14 @@ const ELSEWHERE: [&str; 3] = ["usr/local/bin/", "usr/sbin/", "bin/"];
 
 /// An image in the store, for this platform.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     layout: Layout,
     pub(super) image: Image,
     reference: String,
 }
 
 /// Looks an image up.
-pub(super) fn find(paths: &Paths, reference: &str) -> Result<Found> {
+pub(crate) fn find(paths: &Paths, reference: &str) -> Result<Found> {
     let what = format!("image {reference}");
     let store = Store::open(paths.images()).host(&what)?;
     let layout = store.resolve(reference).map_err(|error| {
@@ -97,7 +97,7 @@ impl Found {
     }
 
     /// The kernel in it, as a file in the cache.
-    pub(super) fn kernel(&self, paths: &Paths, task: &Task) -> Result<PathBuf> {
+    pub(crate) fn kernel(&self, paths: &Paths, task: &Task) -> Result<PathBuf> {
         let what = format!("taking the kernel out of image {}", self.reference);
         let directory = paths.kernels().join(self.image.digest().hex());
         let path = directory.join(KERNEL);
@@ -135,8 +135,14 @@ impl Found {
         Ok(path)
     }
 
-    /// Its root disk of so many bytes, found in the cache or built.
-    pub(super) fn disk(&self, paths: &Paths, size: u64, task: &Task) -> Result<PathBuf> {
+    /// Its root disk of so many bytes, found in the cache or built; `more` says how to ask for more.
+    pub(crate) fn disk(
+        &self,
+        paths: &Paths,
+        size: u64,
+        more: &str,
+        task: &Task,
+    ) -> Result<PathBuf> {
         let what = format!("making a disk of image {}", self.reference);
         let cache = Cache::open(paths.disks()).host(&what)?;
         let tell = |p| task.tell(p);
@@ -148,14 +154,7 @@ impl Found {
         let disk = disk.map_err(|error| {
             let small = matches!(error, Error::TooSmall { .. });
             let failure = Failure::host(&what).because(error);
-            if small {
-                failure.hint(
-                    "give it more with --control-plane-machine-rootfs-size and \
-                     --worker-machine-rootfs-size",
-                )
-            } else {
-                failure
-            }
+            if small { failure.hint(more) } else { failure }
         })?;
         Ok(disk.path)
     }

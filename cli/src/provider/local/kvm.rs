@@ -43,7 +43,6 @@ pub(crate) fn refusal(report: &Report) -> Option<Failure> {
         Failure::host(format!(
             "Cloud Hypervisor can't run machines here: {reason}"
         ))
-        .hint(remedy(report))
-        .hint("without KVM, if slowly: --vmm qemu"),
+        .hint(remedy(report)),
     )
 }

@@ -19,6 +19,13 @@ pub(crate) struct FileLock {
     file: fs_err::File,
 }
 
+impl FileLock {
+    /// Empties the file, so that nobody reads a holder that is about to be gone.
+    pub(crate) fn disown(&self) {
+        drop(self.file.set_len(0));
+    }
+}
+
 /// Takes the lock or says, as the error's second half, who has it.
 pub(crate) fn acquire(path: &Path) -> Result<FileLock> {
     let what = || format!("locking {}", path.display());
@@ -50,7 +57,8 @@ pub(crate) fn acquire(path: &Path) -> Result<FileLock> {
             let command: Vec<_> = std::env::args().collect();
             file.set_len(0).host(what())?;
             let line = format!("process {}: {}\n", std::process::id(), command.join(" "));
-            file.write_all(line.as_bytes()).host(what())?;
+            // It says who holds it; that it is held is the kernel's to know, on a full disk too.
+            drop(file.write_all(line.as_bytes()));
             return Ok(FileLock { file });
         }
     }
@@ -87,8 +95,7 @@ impl provider::Lock for ClusterLock {}
 
 impl Drop for ClusterLock {
     fn drop(&mut self) {
-        // Emptied, so that nobody reads a holder that is gone.
-        drop(self.held.file.set_len(0));
+        self.held.disown();
         if !self.dir.record().exists() {
             drop(fs_err::remove_file(self.dir.lock()));
             // Refused while anything is in it, and rightly so.

@@ -7,28 +7,32 @@
 //!    └──────► supervisor ──► network  one process a cluster, inside its namespace
 //!                        └─► vmm      the programs that run machines
 //! ```
+//!
+//! What a single VM on this host needs as well (`crate::vm`) is visible beyond this folder.
 
-mod disk;
+pub(crate) mod daemon;
+pub(crate) mod disk;
 mod host;
-mod image;
+pub(crate) mod image;
 mod kvm;
-mod lock;
+pub(crate) mod lock;
 mod machine;
-mod network;
+pub(crate) mod network;
 mod preflight;
-mod process;
+pub(crate) mod process;
 mod provider;
-mod seed;
-mod socket;
-mod state;
+pub(crate) mod seed;
+pub(crate) mod socket;
+pub(crate) mod state;
 mod supervisor;
 mod sys;
 mod vmm;
-mod work;
+pub(crate) mod work;
 
 pub(crate) use host::{disk_available, find_nft, memory_available, namespaces, probe};
-pub(crate) use kvm::{look as look_at_kvm, remedy as kvm_remedy};
+pub(crate) use kvm::{look as look_at_kvm, refusal as kvm_refusal, remedy as kvm_remedy};
+pub(crate) use machine::DiskFormat;
 pub(crate) use network::find_pasta;
 pub(crate) use provider::Local;
-pub(crate) use supervisor::run as supervise;
+pub(crate) use supervisor::{Report, run as supervise};
 pub(crate) use vmm::{find_cloud_hypervisor, find_qemu};

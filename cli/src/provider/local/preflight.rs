@@ -29,7 +29,7 @@ pub(super) async fn check(paths: &Paths, record: &Record) -> Result<()> {
         if vmm == VmmKind::CloudHypervisor
             && let Some(refusal) = kvm::refusal(&kvm::look())
         {
-            return Err(refusal);
+            return Err(refusal.hint("without KVM, if slowly: --vmm qemu"));
         }
         let mut packed = 0;
         let mut seen: Vec<String> = vec![];

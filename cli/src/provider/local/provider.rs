@@ -24,6 +24,10 @@ use tokio::time::Instant;
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_ATTEMPTS: usize = 64;
 
+/// What helps where a root disk is too small for its image.
+const ROOTFS_SIZE: &str = "give it more with --control-plane-machine-rootfs-size and \
+     --worker-machine-rootfs-size";
+
 /// How long a supervisor may take to write an end down.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -106,8 +110,8 @@ impl Local {
             dir.create()?;
             let kernel = image::find(&paths, &spec.kernel_image)?.kernel(&paths, task)?;
             let base = image::find(&paths, &spec.rootfs_image)?;
-            let base = base.disk(&paths, spec.rootfs_size.bytes(), task)?;
-            let format = disk::clone(&base, &dir)?;
+            let base = base.disk(&paths, spec.rootfs_size.bytes(), ROOTFS_SIZE, task)?;
+            let format = disk::clone(&base, dir.path())?;
             seed.write(&dir.seed()).host("writing the seed")?;
             dir.save(&Machine {
                 version: VERSION,
@@ -212,7 +216,8 @@ impl Provider for Local {
             work::blocking(Some(reporter), move |task| {
                 image::find(&paths, &spec.kernel_image)?.kernel(&paths, task)?;
                 let root = image::find(&paths, &spec.rootfs_image)?;
-                root.disk(&paths, spec.rootfs_size.bytes(), task).map(drop)
+                root.disk(&paths, spec.rootfs_size.bytes(), ROOTFS_SIZE, task)
+                    .map(drop)
             })
             .await?;
         }
@@ -308,7 +313,7 @@ impl Provider for Local {
                     process.end()?;
                 }
             }
-            if network::leftover(&dir).is_err() {
+            if network::leftover(dir.path()).is_err() {
                 state::remove(&dir.network())?;
             }
             for stray in marked(dir.path()) {

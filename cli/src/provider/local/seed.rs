@@ -38,7 +38,7 @@ pub(super) fn sealed(name: &str, network_config: Option<String>) -> Seed {
 }
 
 /// netplan's version 2: one interface, found by its MAC address, with a fixed address.
-pub(super) fn network_config(
+pub(crate) fn network_config(
     mac: &str,
     address: Ipv4Addr,
     range: Ipv4Net,
@@ -69,7 +69,7 @@ pub(super) fn network_config(
 
 /// The host's resolvers as a machine can ask them, out of the text of `resolv.conf`. One on the
 /// host's loopback is reached through pasta, by the address that pasta answers for it.
-pub(super) fn nameservers(resolv_conf: &str, pasta: bool) -> Vec<Ipv4Addr> {
+pub(crate) fn nameservers(resolv_conf: &str, pasta: bool) -> Vec<Ipv4Addr> {
     let words = |line: &str| -> Option<IpAddr> {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver"))

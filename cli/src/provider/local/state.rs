@@ -28,6 +28,8 @@ use crate::cluster::name::{ClusterName, NodeName};
 use crate::cluster::record::{RECORD_VERSION, Record};
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
+use crate::provider::local::daemon::{LOG, WHO};
+use crate::provider::local::network::NETWORK;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,23 +70,17 @@ impl ClusterDir {
     pub(crate) fn lock(&self) -> PathBuf {
         self.path.join("lock")
     }
-    pub(crate) fn supervisor_lock(&self) -> PathBuf {
-        self.path.join("supervisor.lock")
-    }
     pub(crate) fn supervisor(&self) -> PathBuf {
-        self.path.join("supervisor.json")
+        self.path.join(WHO)
     }
     pub(crate) fn supervisor_socket(&self) -> PathBuf {
         self.path.join("supervisor.sock")
     }
     pub(crate) fn supervisor_log(&self) -> PathBuf {
-        self.path.join("supervisor.log")
+        self.path.join(LOG)
     }
     pub(crate) fn network(&self) -> PathBuf {
-        self.path.join("network.json")
-    }
-    pub(crate) fn pasta_log(&self) -> PathBuf {
-        self.path.join("pasta.log")
+        self.path.join(NETWORK)
     }
     pub(crate) fn machine(&self, name: &NodeName) -> MachineDir {
         MachineDir {
@@ -185,7 +181,7 @@ pub(crate) fn clusters(paths: &Paths) -> Result<Vec<ClusterName>> {
 }
 
 /// Names of the directories in one, sorted; none if it is not there.
-fn directories(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn directories(path: &Path) -> Result<Vec<String>> {
     let what = format!("listing {}", path.display());
     let entries = match fs_err::read_dir(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
@@ -202,7 +198,7 @@ fn directories(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn create_private(path: &Path) -> Result<()> {
+pub(crate) fn create_private(path: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder

@@ -18,7 +18,7 @@ impl Drop for Stop {
 }
 
 /// What blocking work is given: when to stop, and whom to tell how far it is.
-pub(super) struct Task {
+pub(crate) struct Task {
     pub(super) cancel: Arc<AtomicBool>,
     progress: watch::Sender<Option<Progress>>,
 }
@@ -31,7 +31,7 @@ impl Task {
 
 /// Runs `work` where it may block. Dropped, it tells the work to stop and does not wait for it; the
 /// runtime's end does.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     reporter: Option<&dyn Reporter>,
     work: impl FnOnce(&Task) -> Result<T> + Send + 'static,
 ) -> Result<T> {

@@ -1,13 +1,20 @@
-//! Into the cluster's namespace: the living one, if any machine still holds it, else a new one,
-//! with the way out beside it. All of this happens while the process has one thread.
+//! Into the machines' namespace: the living one, if any machine still holds it, else a new one, with
+//! the way out beside it. All of this happens while the process has one thread. What was begun is in
+//! two files of a directory: a cluster's, or a single VM's.
 
 use super::namespace::{self, Namespaces};
 use super::pasta;
 use crate::failure::{Failure, Result};
 use crate::provider::local::process::Identity;
-use crate::provider::local::state::{ClusterDir, read_json, remove, write_json};
+use crate::provider::local::state::{read_json, remove, write_json};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::process::Child;
+
+/// The namespace, and who connects it with the world.
+pub(crate) const NETWORK: &str = "network.json";
+/// What that process says.
+pub(crate) const PASTA_LOG: &str = "pasta.log";
 
 /// `network.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +41,8 @@ pub(crate) struct Entry {
 
 /// Enters the namespace that the `living` machines are in, or makes one. What is begun for it is
 /// in `network.json` before it is let loose.
-pub(crate) fn enter(dir: &ClusterDir, living: &[Identity]) -> Result<Entry> {
-    let earlier = read_json::<Network>(&dir.network())?.and_then(|n| n.pasta);
+pub(crate) fn enter(dir: &Path, living: &[Identity]) -> Result<Entry> {
+    let earlier = read_json::<Network>(&dir.join(NETWORK))?.and_then(|n| n.pasta);
     let target = living.iter().find(|i| i.alive());
     if target.is_none()
         && let Some(pasta) = &earlier
@@ -45,7 +52,7 @@ pub(crate) fn enter(dir: &ClusterDir, living: &[Identity]) -> Result<Entry> {
     }
     let kept = earlier.filter(Identity::alive);
     let waiting = match (&kept, pasta::find()) {
-        (None, Some(program)) => Some(pasta::prepare(&program, &dir.pasta_log(), dir.path())?),
+        (None, Some(program)) => Some(pasta::prepare(&program, &dir.join(PASTA_LOG), dir)?),
         _ => None,
     };
     let before = namespace::network_of("self");
@@ -65,7 +72,7 @@ pub(crate) fn enter(dir: &ClusterDir, living: &[Identity]) -> Result<Entry> {
         namespace: inside,
         pasta: kept.or(started),
     };
-    write_json(&dir.network(), &network)?;
+    write_json(&dir.join(NETWORK), &network)?;
     let pasta = waiting.map(|w| w.release(namespaces)).transpose()?;
     Ok(Entry {
         network,
@@ -75,11 +82,11 @@ pub(crate) fn enter(dir: &ClusterDir, living: &[Identity]) -> Result<Entry> {
 }
 
 /// Ends what `network.json` names and removes it.
-pub(crate) fn leftover(dir: &ClusterDir) -> Result<()> {
-    if let Some(network) = read_json::<Network>(&dir.network())?
+pub(crate) fn leftover(dir: &Path) -> Result<()> {
+    if let Some(network) = read_json::<Network>(&dir.join(NETWORK))?
         && let Some(pasta) = network.pasta
     {
         pasta.end()?;
     }
-    remove(&dir.network())
+    remove(&dir.join(NETWORK))
 }

@@ -3,15 +3,12 @@
 use super::protocol::{LINE_MAX, Op, Outcome, Request, Response, Status, VERSION};
 use crate::cluster::name::NodeName;
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::provider::local::process::{Identity, MARK, tail};
+use crate::provider::local::daemon;
+use crate::provider::local::process::{Identity, tail};
 use crate::provider::local::socket::SocketDir;
 use crate::provider::local::state::{ClusterDir, read_json, remove as remove_file};
-use fs_err::os::unix::fs::OpenOptionsExt;
-use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::Command;
-use tokio::time::Instant;
 
 /// An answer that needs no work.
 const QUICK: Duration = Duration::from_secs(5);
@@ -21,9 +18,6 @@ const LAUNCH: Duration = Duration::from_secs(40);
 const WORK: Duration = Duration::from_secs(120);
 /// A supervisor that has stopped everything, to its own end.
 const FAREWELL: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(20);
-/// After a supervisor ended that was begun here, another one may be about to answer.
-const RIVAL: Duration = Duration::from_secs(3);
 
 /// Its status, if a supervisor answers.
 pub(crate) async fn answering(dir: &ClusterDir) -> Option<Status> {
@@ -35,46 +29,15 @@ pub(crate) async fn ensure(dir: &ClusterDir) -> Result<Status> {
     if let Some(status) = answering(dir).await {
         return Ok(status);
     }
-    let what = "starting the cluster's supervisor";
-    let mut options = fs_err::OpenOptions::new();
-    options.create(true).append(true).mode(0o600);
-    let log = options.open(dir.supervisor_log()).host(what)?.into_file();
-    let errors = log.try_clone().host(what)?;
-    // The very file that runs now, wherever its name may lead by then.
-    let mut child = Command::new("/proc/self/exe")
-        .arg0("knest")
-        .args(["supervise", "--cluster", dir.name.as_str()])
-        .env(MARK, dir.path())
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .spawn()
-        .host(what)?;
-    let mut deadline = Instant::now() + LAUNCH;
-    let mut ended = None;
-    loop {
-        let failure = match call(dir, Op::Status, QUICK).await {
-            Ok(status) => return Ok(status),
-            Err(failure) => failure,
-        };
-        if ended.is_none() {
-            ended = child.try_wait().host(what)?;
-            if ended.is_some() {
-                deadline = deadline.min(Instant::now() + RIVAL);
-            }
-        }
-        if Instant::now() > deadline {
-            return Err(match ended {
-                Some(status) => Failure::host(format!("{what}: it ended with {status}")),
-                None => Failure::timeout(format!(
-                    "{what}: no answer within {} s ({failure})",
-                    LAUNCH.as_secs()
-                )),
-            }
-            .evidence(tail(&dir.supervisor_log(), 15)));
-        }
-        tokio::time::sleep(POLL).await;
-    }
+    let arguments = ["--cluster", dir.name.as_str()];
+    daemon::launch(
+        "starting the cluster's supervisor",
+        dir.path(),
+        &arguments,
+        LAUNCH,
+        || call(dir, Op::Status, QUICK),
+    )
+    .await
 }
 
 /// Starts machines; returns when they run.

@@ -8,43 +8,21 @@ use crate::cluster::record::{Phase, Record};
 use crate::cluster::spec::ProviderSpec;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::{Paths, find_program};
-use crate::provider::local::network::{self, API_PORT, Entry, Links, OUTSIDE, gateway};
+use crate::provider::local::daemon;
+use crate::provider::local::network::{self, API_PORT, Entry, Links, Network, gateway};
 use crate::provider::local::process::{Identity, marked};
-use crate::provider::local::state::{ClusterDir, read_json, remove, write_json};
-use crate::provider::local::{lock, network::Network};
+use crate::provider::local::state::{ClusterDir, read_json, remove};
 use ipnet::Ipv4Net;
-use knest_vmm::process::Process;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::TcpListener;
-use std::path::Path;
-use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
-
-/// How long pasta may take to make its interface.
-const WAY_OUT: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(50);
 
 /// Supervises a cluster until it is told to stop. To be called while the process has one thread.
 pub(crate) fn run(paths: &Paths, name: &ClusterName) -> Result<()> {
     let dir = ClusterDir::of(paths, name);
-    // Fails only for the leader of a group, who has a session to lead already.
-    setsid().ok();
-    // It was started by a path that does not tell its name.
-    rustix::thread::set_name(c"knest").ok();
-    umask(rustix::fs::Mode::from_raw_mode(0o077));
-    std::env::set_current_dir(dir.path()).host(format!("entering {}", dir.path().display()))?;
+    let lock = daemon::begin(dir.path())?;
     raise_descriptor_limit();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
-
-    let lock = lock::acquire(&dir.supervisor_lock())
-        .map_err(|failure| failure.while_doing("this cluster has a supervisor"))?;
-    write_json(&dir.supervisor(), &Identity::own()?)?;
     let record = dir
         .load()?
         .ok_or_else(|| Failure::usage(format!("no cluster {name}")))?;
@@ -59,7 +37,7 @@ pub(crate) fn run(paths: &Paths, name: &ClusterName) -> Result<()> {
 
     let living = living(&dir)?;
     end_strays(&dir, &living)?;
-    let entry = network::enter(&dir, &living)?;
+    let entry = network::enter(dir.path(), &living)?;
     tracing::info!(pid = std::process::id(), joined = entry.joined, %outside, "inside");
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -133,7 +111,12 @@ async fn supervise(
     tokio::spawn(balancer.serve(inside));
 
     let (tell, no_way_out) = watch::channel(None);
-    tokio::spawn(watch_way_out(entry, links, dir.pasta_log(), tell));
+    tokio::spawn(network::watch_way_out(
+        entry,
+        links,
+        dir.path().to_owned(),
+        tell,
+    ));
     remove(&dir.supervisor_socket())?;
     // Relative to the directory, so that its depth does not matter.
     let socket = UnixListener::bind("supervisor.sock").host("listening on supervisor.sock")?;
@@ -149,46 +132,6 @@ async fn supervise(
     ended.recv().await;
     tracing::info!("told to stop");
     Ok(())
-}
-
-/// Says what is wrong with the way out, and reaps it.
-async fn watch_way_out(
-    entry: Entry,
-    links: Links,
-    log: std::path::PathBuf,
-    tell: watch::Sender<Option<String>>,
-) {
-    let say = |text: String| {
-        tracing::warn!("{text}");
-        tell.send_replace(Some(text));
-    };
-    let Some(pasta) = entry.network.pasta else {
-        return say("pasta is not installed: machines reach nothing outside".into());
-    };
-    let Ok(process) = Process::attach(pasta.watched()) else {
-        return say(last_words("pasta ended at once", &log));
-    };
-    let deadline = Instant::now() + WAY_OUT;
-    while !links
-        .names()
-        .await
-        .is_ok_and(|names| names.iter().any(|n| n == OUTSIDE))
-    {
-        if !process.alive() || Instant::now() > deadline {
-            say(last_words("pasta made no interface", &log));
-            break;
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    process.wait().await;
-    if let Some(mut child) = entry.pasta {
-        drop(child.wait());
-    }
-    say(last_words("pasta ended", &log));
-}
-
-fn last_words(what: &str, log: &Path) -> String {
-    crate::provider::local::machine::with_log(what, &crate::provider::local::process::tail(log, 5))
 }
 
 /// Two descriptors a connection add up.
