@@ -1,25 +1,30 @@
 //! What would keep a VM from running here, found before anything is made: first what was asked for, then
 //! what this host has.
 
+use super::build::{Plan, needs_kernel};
+use super::config;
 use super::daemons::{check_flavor, find_virtiofsd, flavor_of};
 use super::spec::{NetSpec, VmSpec};
-use super::{build, config};
 use crate::failure::{Failure, Result};
 use crate::paths::Paths;
 use crate::provider::local::{
-    find_cloud_hypervisor, find_nft, kvm_refusal, look_at_kvm, memory_available, namespaces,
+    find_cloud_hypervisor, find_nft, image, kvm_refusal, look_at_kvm, memory_available, namespaces,
 };
 
 /// Checks all of it.
-pub(crate) async fn check(paths: &Paths, spec: &VmSpec) -> Result<()> {
+pub(crate) async fn check(paths: &Paths, plan: &Plan) -> Result<()> {
+    let spec = &plan.spec;
     asked(spec)?;
+    if let Some((reference, _)) = &plan.image {
+        image::find(paths, reference)?;
+    }
     if find_cloud_hypervisor(&paths.programs()).is_none() {
         return Err(
             Failure::host("cloud-hypervisor is not installed").hint("knest setup fetches it")
         );
     }
     // A kernel of the user's own may be one that any KVM runs.
-    if build::needs_kernel(spec)
+    if needs_kernel(spec)
         && let Some(refusal) = kvm_refusal(&look_at_kvm())
     {
         return Err(refusal);

@@ -230,9 +230,8 @@ async fn rotate(logs: &[Rotation; 2]) -> std::convert::Infallible {
     let mut told = false;
     loop {
         tokio::time::sleep(ROTATE).await;
-        let turns = logs
-            .clone()
-            .map(|log| tokio::task::spawn_blocking(move || log.turn()));
+        let due = logs.iter().filter(|log| log.is_due()).cloned();
+        let turns = due.map(|log| tokio::task::spawn_blocking(move || log.turn()));
         let mut right = true;
         for turn in turns {
             if let Ok(Err(error)) = turn.await {

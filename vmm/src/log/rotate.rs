@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -38,6 +38,13 @@ impl Rotation {
             live: half,
             copied: half,
         }
+    }
+
+    /// Whether the log takes more room than it may: one look, for whoever wants to know often.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        let meta = std::fs::metadata(&self.log);
+        meta.is_ok_and(|meta| meta.blocks() * 512 > self.live)
     }
 
     /// Moves the oldest bytes out if the log has become too long; returns how many. Blocks for as
@@ -144,8 +151,6 @@ fn remove(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
     use crate::log::Reader;
 
@@ -190,6 +195,7 @@ mod tests {
         let mut log = Written::new();
         let inode = log.path.metadata().unwrap().ino();
         let rotation = Rotation::new(&log.path, 24 << 20);
+        assert!(!rotation.is_due());
         assert_eq!(rotation.turn().unwrap(), 0);
         for _ in 0..5 {
             log.write(3_000_001);
@@ -200,6 +206,8 @@ mod tests {
         assert_eq!((meta.ino(), meta.len()), (inode, log.all.len() as u64));
         assert!(meta.blocks() * 512 <= 7 << 20, "{} blocks", meta.blocks());
         assert_eq!(rotation.turn().unwrap(), 0, "there is nothing to do");
+        log.write(8_000_000);
+        assert!(rotation.is_due());
     }
 
     #[test]

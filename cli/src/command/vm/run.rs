@@ -89,7 +89,7 @@ pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
     let cancel = interrupt::token()?;
     let dir = VmDir::of(&env.paths, &args.name()?);
     let plan = args.plan(&dir.name, env)?;
-    vm::check(&env.paths, &plan.spec).await?;
+    vm::check(&env.paths, &plan).await?;
     if let Some(note) = note(&plan.spec) {
         env.printer.note(note);
     }
