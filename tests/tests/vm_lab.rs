@@ -1,0 +1,321 @@
+//! `knest vm` with a Linux guest, in the lab: an image to a shell on its console, and what a user then
+//! does to the VM. The test runs twice: here it boots the lab with itself as the command, and there it
+//! does the work.
+#![expect(clippy::expect_used, reason = "a failure here is the test's failure")]
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fs_err as fs;
+use knest_tests::env::program;
+use knest_tests::{Env, Lab, Snapshot, Steps, alone, images, need, wait};
+use serde_json::Value;
+
+const NAME: &str = "demo";
+const IMAGE: &str = "test.local/shell:v1";
+const BOOT: Duration = Duration::from_secs(400);
+const POLL: Duration = Duration::from_millis(100);
+
+/// The guest's first program: a shell on /dev/console, which is hvc0.
+const INIT: &str = r#"#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+mount -t virtiofs files /mnt && echo "mounted $(cat /mnt/hello)"
+export PS1='guest# '
+echo "consoles: $(cat /sys/class/tty/console/active)"
+exec setsid -c sh -i
+"#;
+
+#[test]
+fn an_image_to_a_shell_on_the_console() {
+    let test = "an_image_to_a_shell_on_the_console";
+    if std::env::var_os("LAB").is_none() {
+        need!(Lab, Images);
+        return run_in_lab(test, Duration::from_secs(500));
+    }
+    let steps = Steps::of("vm in the lab");
+    let env = Env::new();
+    let shared = env.home().join("shared");
+    fs::create_dir(&shared).expect("a directory");
+    fs::write(shared.join("hello"), "from the host").expect("a file");
+    steps.step("an image and a kernel into the store", || {
+        prepare(&env);
+    });
+    let snapshot = Snapshot::take(&[env.root()]);
+    let share = format!("{}:files", shared.display());
+    let cmdline = "console=ttyS0 console=hvc0 root=/dev/vda rw quiet init=/init";
+    let run = [
+        "vm",
+        "run",
+        IMAGE,
+        "--name",
+        NAME,
+        "--rm",
+        "--detach",
+        "--cpus",
+        "1",
+        "--memory",
+        "256Mi",
+        "--root-size",
+        "64Mi",
+        "--share",
+        &share,
+        "--cmdline",
+        cmdline,
+    ];
+    steps.step("run", || knest(&env, &run));
+    let mut console = steps.step("a prompt on the console", || {
+        let console = Console::join(&env);
+        console.until("mounted from the host");
+        console.until("consoles: ttyS0 hvc0");
+        console.until("guest# ");
+        console
+    });
+    // A second reader sees the same.
+    let other = Console::join(&env);
+    other.until("guest# ");
+    steps.step("the share, both ways", || {
+        console.types("echo from the guest >/mnt/answer; sync; echo $((40 + 2))");
+        console.until("\n42");
+        other.until("\n42");
+        let answer = fs::read_to_string(shared.join("answer")).expect("the guest's file");
+        assert_eq!(answer, "from the guest\n");
+    });
+    steps.step("a disk, plugged into the running guest", || {
+        let disk = env.home().join("disk");
+        fs::write(&disk, vec![0; 1 << 20]).expect("a disk");
+        let body = format!(
+            r#"{{"id": "extra", "path": "{}", "image_type": "Raw"}}"#,
+            disk.display()
+        );
+        let added = knest(&env, &["vm", "api", NAME, "PUT", "vm.add-disk", &body]);
+        assert!(added.contains("\"bdf\""), "{added}");
+        console.types(
+            "while ! [ -b /dev/vdb ]; do sleep 1; done; echo size $(cat /sys/block/vdb/size)",
+        );
+        console.until("\nsize 2048");
+    });
+    steps.step("reboot, with the share", || {
+        knest(&env, &["vm", "reboot", NAME]);
+        wait::until("the shell again", BOOT, POLL, || {
+            let seen = console.seen();
+            let boots = seen.matches("mounted from the host").count();
+            if boots == 2 { Ok(()) } else { Err(seen) }
+        });
+    });
+    steps.step("the guest's own power-off", || {
+        wait::until("a prompt", BOOT, POLL, || {
+            let seen = console.seen();
+            let last = seen.rsplit("consoles: ").next().unwrap_or_default();
+            if last.contains("guest# ") {
+                Ok(())
+            } else {
+                Err(seen)
+            }
+        });
+        console.types("sync; poweroff -f");
+        assert!(console.ends(), "knest vm console");
+        assert!(other.ends(), "the other knest vm console");
+    });
+    wait::until("--rm", Duration::from_secs(30), POLL, || {
+        let directory = env.state().join("knest/vms").join(NAME);
+        if directory.exists() {
+            Err("it is there")
+        } else {
+            Ok(())
+        }
+    });
+    let (home, cache, data) = (env.home(), env.cache(), env.data());
+    let state = env.state();
+    let allowed: [&Path; 4] = [&home, &cache, &data, &state];
+    snapshot.assert_nothing_left(Duration::from_secs(30), &allowed);
+}
+
+#[test]
+fn a_node_image_to_a_login_and_its_power_button() {
+    let test = "a_node_image_to_a_login_and_its_power_button";
+    if std::env::var_os("LAB").is_none() {
+        need!(Lab, Images, Full);
+        return run_in_lab(test, Duration::from_secs(580));
+    }
+    let steps = Steps::of("vm of the node image, in the lab");
+    // The machine's own cache: emulated, making this disk takes minutes.
+    let env = Env::new().with_variable("KNEST_CACHE_DIR", images::cache());
+    images::link(&env);
+    let snapshot = Snapshot::take(&[env.root()]);
+    let list = knest(&env, &["image", "list", "-o", "json"]);
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    let names = list.as_array().into_iter().flatten();
+    let mut names = names.filter_map(|image| image["name"].as_str());
+    let image = names.find(|name| name.starts_with("knest.dev/node:"));
+    let image = image.expect("the node image");
+    let cmdline = "console=ttyS0 console=hvc0 root=/dev/vda rw quiet";
+    let run = [
+        "vm",
+        "run",
+        image,
+        "--name",
+        NAME,
+        "--detach",
+        "--cmdline",
+        cmdline,
+    ];
+    steps.step("run", || {
+        knest(&env, &[&run[..], &["--net", "user"]].concat())
+    });
+    steps.step("a login on the console", || {
+        let mut console = Console::join(&env);
+        console.until("root@demo:");
+        console.types("ip -br -4 address show scope global");
+        // Coloured, so the prefix stands apart.
+        console.until("10.64.0.10");
+    });
+    steps.step("its power button", || {
+        let stopped = knest(&env, &["vm", "stop", NAME, "--timeout", "3m", "-o", "json"]);
+        assert!(stopped.contains("its power button"), "{stopped}");
+    });
+    knest(&env, &["vm", "remove", NAME]);
+    let (home, data) = (env.home(), env.data());
+    let state = env.state();
+    let allowed: [&Path; 3] = [&home, &data, &state];
+    snapshot.assert_nothing_left(Duration::from_secs(30), &allowed);
+}
+
+/// `knest vm console`, typed at and read by this test.
+struct Console {
+    child: Child,
+    keys: ChildStdin,
+    screen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Console {
+    fn join(env: &Env) -> Self {
+        let mut command = env.knest(["vm", "console", NAME]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("knest starts");
+        let keys = child.stdin.take().expect("a pipe");
+        let mut output = child.stdout.take().expect("a pipe");
+        let screen = Arc::new(Mutex::new(Vec::new()));
+        let shown = Arc::clone(&screen);
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(size @ 1..) = output.read(&mut piece) {
+                shown.lock().expect("the screen").extend(&piece[..size]);
+            }
+        });
+        Self {
+            child,
+            keys,
+            screen,
+        }
+    }
+
+    fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.screen.lock().expect("the screen")).into_owned()
+    }
+
+    fn until(&self, text: &str) {
+        wait::until(text, BOOT, POLL, || {
+            let seen = self.seen();
+            if seen.contains(text) {
+                Ok(())
+            } else {
+                Err(seen)
+            }
+        });
+    }
+
+    fn types(&mut self, line: &str) {
+        self.keys
+            .write_all(format!("{line}\r").as_bytes())
+            .expect("typing");
+    }
+
+    /// Whether it ends by itself, and well.
+    fn ends(mut self) -> bool {
+        let status = wait::until("its end", BOOT, POLL, || {
+            self.child.try_wait().ok().flatten().ok_or("it runs")
+        });
+        status.success()
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn knest(env: &Env, arguments: &[&str]) -> String {
+    let output = env.knest(arguments).stdin(Stdio::null()).output();
+    let output = output.expect("knest starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Boots the lab with this very test as its command; its steps' times come back in a file.
+fn run_in_lab(test: &str, limit: Duration) {
+    let _turn = alone();
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let this = std::env::current_exe().expect("this test");
+    let this = this.to_str().expect("a path in UTF-8");
+    let binary = knest_tests::env::knest();
+    let lab = Lab::new()
+        .out(out.path())
+        .env("KNEST_BIN", binary.to_str().expect("a path in UTF-8"))
+        .env("KNEST_TIMINGS", "/run/lab/out/timings");
+    let output = lab.run(&[this, "--exact", test, "--nocapture"], limit);
+    let output = output.expect("the lab");
+    let timings = fs::read_to_string(out.path().join("timings")).unwrap_or_default();
+    knest_tests::timing::record(&timings);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "in the lab: {}\n{stdout}\n{stderr}",
+        output.status
+    );
+}
+
+/// An image with a shell and nothing else, and the machine's kernel, in a store of the test's.
+fn prepare(env: &Env) {
+    let root = env.root().join("tmp/image");
+    let busybox = program("busybox").expect("busybox, which the lab needs too");
+    for name in ["bin", "dev", "proc", "sys", "mnt"] {
+        fs::create_dir_all(root.join(name)).expect("a directory");
+    }
+    fs::copy(busybox, root.join("bin/busybox")).expect("busybox");
+    for name in [
+        "sh", "mount", "cat", "echo", "sleep", "sync", "tty", "setsid", "poweroff",
+    ] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("a link");
+    }
+    fs::write(root.join("init"), INIT).expect("a script");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let script = format!(
+        "chmod 755 image/init && tar -C image --owner=0 --group=0 -cf layer.tar . && \
+         sh {}/images/oci.sh image.tar {IMAGE} layer.tar",
+        repository.display()
+    );
+    let packed = Command::new("sh")
+        .args(["-euc", &script])
+        .current_dir(env.root().join("tmp"))
+        .status();
+    assert!(packed.is_ok_and(|status| status.success()), "{script}");
+    let archive = env.root().join("tmp/image.tar");
+    knest(
+        env,
+        &["image", "load", archive.to_str().expect("a path in UTF-8")],
+    );
+    // The machine's store is a layout too; it is only read.
+    let kernel = format!("oci:{}:knest.dev/kernel:latest", images::store().display());
+    knest(env, &["image", "load", &kernel]);
+    fs::remove_dir_all(env.root().join("tmp")).expect("what is no longer needed");
+    fs::create_dir(env.root().join("tmp")).expect("a directory");
+}
