@@ -6,25 +6,22 @@
 //! nothing of processes: a call to a Cloud Hypervisor that died fails as `Transport`, and
 //! [`crate::vm::Vm`] says of what it died.
 
-use std::convert::Infallible;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{ApiError, Error, Result};
+use crate::exchange::{self, Attempt, Broken};
 use crate::info::{self, PciDeviceInfo, VmCounters, VmInfo, VmmPing};
-use crate::request::{self, Body, Class, Method, Request};
+use crate::request::{self, Body, Class, Request};
 
 /// Connections one client (with its clones) has open at a time.
 pub const IN_FLIGHT: usize = 4;
@@ -85,12 +82,6 @@ pub struct Client {
     timeouts: Timeouts,
     body_limit: usize,
     slots: Arc<Semaphore>,
-}
-
-/// What one attempt came to.
-enum Attempt {
-    Answer { status: u16, body: Bytes },
-    Busy,
 }
 
 impl Client {
@@ -221,7 +212,7 @@ impl Client {
                 .map_err(|_| self.transport(name, io::Error::other("the client is closed")))?;
             crate::fdpass::exchange(&self.socket, request, &body, fds)
                 .await
-                .map_err(|error| self.transport(name, error))
+                .map_err(|problem| self.broken(name, problem))
         };
         match tokio::time::timeout(limit, exchange).await {
             Ok(Ok((status, body))) => self.answer(name, status, body.into()),
@@ -294,83 +285,25 @@ impl Client {
     }
 
     async fn attempt(&self, request: &Request, body: Bytes) -> Result<Attempt> {
-        let name = request.name;
-        let stream = match UnixStream::connect(&self.socket).await {
-            Ok(stream) => stream,
+        match UnixStream::connect(&self.socket).await {
+            Ok(stream) => exchange::exchange(stream, request, body)
+                .await
+                .map_err(|problem| self.broken(request.name, problem)),
             // The backlog is full: Cloud Hypervisor is there and behind with accepting.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Attempt::Busy),
-            Err(error) => return Err(self.transport(name, error)),
-        };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.transport(name, io::Error::other(error)))?;
-        let message = message(request, body).map_err(|error| self.transport(name, error))?;
-        let exchange = async {
-            let answer = sender.send_request(message).await?;
-            let status = answer.status().as_u16();
-            let body = Limited::new(answer.into_body(), ANSWER_LIMIT)
-                .collect()
-                .await;
-            Ok((status, body))
-        };
-        // Driven here rather than in a task, so that dropping the call closes the connection.
-        let drive = async {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, call = name, "connection ended");
-            }
-            std::future::pending::<Infallible>().await
-        };
-        let outcome: hyper::Result<_> = tokio::select! {
-            biased;
-            outcome = exchange => outcome,
-            never = drive => match never {},
-        };
-        match outcome {
-            Ok((503, _)) => Ok(Attempt::Busy),
-            Ok((status, Ok(body))) => Ok(Attempt::Answer {
-                status,
-                body: body.to_bytes(),
-            }),
-            Ok((_, Err(error))) if error.is::<http_body_util::LengthLimitError>() => {
-                Err(Error::AnswerTooLarge {
-                    call: name,
-                    limit: ANSWER_LIMIT,
-                })
-            }
-            Ok((_, Err(error))) => Err(self.transport(name, io::Error::other(error))),
-            Err(error) if turned_away(&error, request.method) => Ok(Attempt::Busy),
-            Err(error) => Err(self.transport(name, io::Error::other(error))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Attempt::Busy),
+            Err(error) => Err(self.transport(request.name, error)),
         }
     }
-}
 
-/// Whether Cloud Hypervisor closed the connection without reading the request: it answers the
-/// eleventh connection 503 unasked and closes it, which hyper sees as a cancelled request or a broken
-/// pipe. A connection that is reset may have done what it was asked, so only a question is asked again.
-fn turned_away(error: &hyper::Error, method: Method) -> bool {
-    use std::error::Error as _;
-    let kind = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .map(io::Error::kind);
-    error.is_canceled()
-        || kind == Some(io::ErrorKind::BrokenPipe)
-        || (kind == Some(io::ErrorKind::ConnectionReset) && method == Method::Get)
-}
-
-fn message(request: &Request, body: Bytes) -> io::Result<http::Request<Full<Bytes>>> {
-    let method = match request.method {
-        Method::Get => http::Method::GET,
-        Method::Put => http::Method::PUT,
-    };
-    let mut message = http::Request::builder()
-        .method(method)
-        .uri(request.path())
-        .header(http::header::HOST, "localhost");
-    if !body.is_empty() {
-        message = message.header(http::header::CONTENT_TYPE, "application/json");
+    fn broken(&self, call: &'static str, problem: Broken) -> Error {
+        match problem {
+            Broken::Connection(source) => self.transport(call, source),
+            Broken::TooLarge => Error::AnswerTooLarge {
+                call,
+                limit: ANSWER_LIMIT,
+            },
+        }
     }
-    message.body(Full::new(body)).map_err(io::Error::other)
 }
 
 fn decode<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T> {

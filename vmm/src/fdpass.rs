@@ -8,10 +8,11 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::client::ANSWER_LIMIT;
+use crate::exchange::Broken;
 use crate::request::{Method, Request};
 
 /// The most descriptors of one request.
@@ -25,12 +26,10 @@ pub(crate) async fn exchange(
     request: &Request,
     body: &[u8],
     fds: &[BorrowedFd<'_>],
-) -> io::Result<(u16, Vec<u8>)> {
+) -> Result<(u16, Vec<u8>), Broken> {
     if fds.len() > MOST_FDS {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "too many descriptors",
-        ));
+        let reason = "too many descriptors";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason).into());
     }
     let mut stream = UnixStream::connect(socket).await?;
     let message = frame(request, body);
@@ -76,27 +75,31 @@ async fn send(stream: &UnixStream, message: &[u8], fds: &[BorrowedFd<'_>]) -> io
     Ok(())
 }
 
-async fn receive(stream: &mut UnixStream) -> io::Result<(u16, Vec<u8>)> {
+/// Reads an answer: its status and its body.
+pub(crate) async fn receive<S>(stream: &mut S) -> Result<(u16, Vec<u8>), Broken>
+where
+    S: AsyncRead + Unpin,
+{
     let mut bytes = Vec::new();
     let body_start = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
         }
         if bytes.len() > HEAD {
-            return Err(bad("the answer's head is too long"));
+            return Err(bad("the answer's head is too long").into());
         }
         if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(cut().into());
         }
     };
     let (status, length) = head(bytes.get(..body_start).unwrap_or_default())?;
     if length > ANSWER_LIMIT {
-        return Err(bad("the answer is too long"));
+        return Err(Broken::TooLarge);
     }
     let mut body = bytes.split_off(body_start);
     while body.len() < length {
         if stream.read_buf(&mut body).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(cut().into());
         }
     }
     body.truncate(length);
@@ -125,6 +128,10 @@ fn head(head: &[u8]) -> io::Result<(u16, usize)> {
         }
     }
     Ok((status, 0))
+}
+
+fn cut() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
 }
 
 fn bad(reason: &str) -> io::Error {

@@ -40,10 +40,11 @@
 //!
 //! ```text
 //! pure      config device migration info request endpoint capability validate error
-//! effects   client fdpass process virtiofsd event log wait sys preflight
+//! effects   client exchange fdpass process virtiofsd event log wait sys preflight
 //! together  hypervisor shutdown vm console                         testing
 //! ```
 
+mod exchange;
 mod fdpass;
 mod serde_skip;
 mod sys;

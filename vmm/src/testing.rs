@@ -6,9 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
+
+use crate::exchange::{Attempt, exchange};
 
 /// What a stand-in received.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +122,33 @@ impl Drop for Stub {
     }
 }
 
+/// What the client makes of `answer`, whatever these bytes are, on a connection in memory that closes
+/// behind them: by the way of plain requests, and by the way of those that carry descriptors. `None`
+/// is a server that is full.
+pub async fn read_answer(answer: &[u8]) -> [Option<Result<(u16, Vec<u8>), String>>; 2] {
+    let (client, mut server) = tokio::io::duplex(64 * 1024);
+    let serve = async {
+        let mut bytes = Vec::new();
+        receive(&mut server, &mut bytes).await?;
+        server.write_all(answer).await?;
+        server.shutdown().await
+    };
+    let request = crate::request::vmm_ping();
+    let ask = exchange(client, &request, Default::default());
+    // A client that has seen enough hangs up, and the rest can't be written.
+    let (plain, _written) = tokio::join!(ask, serve);
+    let plain = match plain {
+        Ok(Attempt::Answer { status, body }) => Some(Ok((status, body.to_vec()))),
+        Ok(Attempt::Busy) => None,
+        Err(problem) => Some(Err(format!("{problem:?}"))),
+    };
+    let beside = crate::fdpass::receive(&mut &*answer).await;
+    [
+        plain,
+        Some(beside.map_err(|problem| format!("{problem:?}"))),
+    ]
+}
+
 async fn serve(
     mut stream: UnixStream,
     answer: &(dyn Fn(&Received) -> Reply + Send + Sync),
@@ -164,7 +193,10 @@ async fn serve(
     }
 }
 
-async fn receive(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> io::Result<Option<Received>> {
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> io::Result<Option<Received>> {
     let head = loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let rest = bytes.split_off(end + 4);

@@ -26,6 +26,7 @@ pub(super) fn render(spec: &VmSpec) -> VmConfig {
             kernel: spec.kernel.clone(),
             cmdline: Some(spec.cmdline.clone()),
             initramfs: spec.initramfs.clone(),
+            fw_cfg: None,
         }),
         disks: spec.disks.iter().map(disk).collect(),
         net: spec.net.iter().map(net).collect(),

@@ -7,9 +7,9 @@ use super::{
     Payload, PciSegmentConfig, PlatformConfig, SerialConfig, TpmConfig,
 };
 use crate::device::{
-    BalloonConfig, DeviceConfig, DiskConfig, FsConfig, GenericVhostUserConfig, NetConfig,
-    PmemConfig, RateLimitGroupConfig, RngConfig, RtcConfig, UserDeviceConfig, VdpaConfig,
-    VsockConfig,
+    BalloonConfig, DeviceConfig, DiskConfig, FsConfig, GenericVhostUserConfig, IvshmemConfig,
+    NetConfig, PmemConfig, RateLimitGroupConfig, RngConfig, RtcConfig, UserDeviceConfig,
+    VdpaConfig, VsockConfig,
 };
 use crate::serde_skip::is_false;
 
@@ -103,4 +103,7 @@ pub struct VmConfig {
     /// Further paths that Landlock shall allow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub landlock_rules: Vec<LandlockConfig>,
+    /// Memory shared with other VMs (v48, builds with the feature `ivshmem`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ivshmem: Option<IvshmemConfig>,
 }

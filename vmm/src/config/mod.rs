@@ -6,7 +6,9 @@
 //! sockets or processes. Sizes are bytes.
 //!
 //! Where the published OpenAPI file and the code of Cloud Hypervisor disagree, the code wins:
-//! `generic_vhost_user` has an underscore, `iommu_address_width_bits` its suffix.
+//! `generic_vhost_user` has an underscore, `iommu_address_width_bits` its suffix. Two fields of the code
+//! have no type here: `pvmemcontrol`, because no answer tells whether a build understands it, and `gdb`,
+//! which works only together with arguments on the command line.
 
 mod console;
 mod cpus;
@@ -19,7 +21,7 @@ pub use console::{ConsoleConfig, ConsoleMode, DebugConsoleConfig, DebugConsoleMo
 pub use cpus::{CoreScheduling, CpuAffinity, CpuFeatures, CpuTopology, CpusConfig};
 pub use machine::VmConfig;
 pub use memory::{HotplugMethod, MemoryConfig, MemoryZoneConfig};
-pub use payload::Payload;
+pub use payload::{FwCfgConfig, FwCfgItem, Payload};
 pub use platform::{
     LandlockConfig, NumaConfig, NumaDistance, PciSegmentConfig, PlatformConfig, TpmConfig,
 };

@@ -13,7 +13,8 @@ mod vfio;
 pub use disk::{DiskConfig, ImageType, LockGranularity, VirtQueueAffinity};
 pub use net::{NetBackend, NetConfig, VhostMode};
 pub use other::{
-    BalloonConfig, FsConfig, GenericVhostUserConfig, PmemConfig, RngConfig, RtcConfig, VsockConfig,
+    BalloonConfig, FsConfig, GenericVhostUserConfig, IvshmemConfig, PmemConfig, RngConfig,
+    RtcConfig, VsockConfig,
 };
 pub use rate::{RateLimitGroupConfig, RateLimiterConfig, TokenBucket};
 pub use slot::PciSlot;

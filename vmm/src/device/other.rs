@@ -1,4 +1,4 @@
-//! Small virtio devices: rng, rtc, balloon, fs, generic vhost-user, pmem, vsock.
+//! Small virtio devices: rng, rtc, balloon, fs, generic vhost-user, pmem, vsock, ivshmem.
 
 use std::path::PathBuf;
 
@@ -115,4 +115,17 @@ pub struct VsockConfig {
     pub cid: u32,
     /// The host's end, shorter than 108 bytes. A killed Cloud Hypervisor leaves it behind.
     pub socket: PathBuf,
+}
+
+/// Memory shared with other VMs (v48, builds with the feature `ivshmem`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IvshmemConfig {
+    /// Name and place.
+    #[serde(flatten)]
+    pub pci: PciSlot,
+    /// The file behind it, at least as large.
+    pub path: PathBuf,
+    /// Bytes, a power of two.
+    pub size: usize,
 }

@@ -123,6 +123,19 @@ pub enum Error {
         /// The state.
         state: VmState,
     },
+    /// Descriptors that were sent beside a call did not arrive. Cloud Hypervisor has put something of
+    /// its own in their place and said nothing.
+    #[error("{call} sent {device} {sent} descriptors, and it has {found}")]
+    Lost {
+        /// The call.
+        call: &'static str,
+        /// The device's id.
+        device: String,
+        /// Descriptors sent.
+        sent: usize,
+        /// Descriptors that the device has.
+        found: usize,
+    },
     /// A socket path that doesn't fit a socket address.
     #[error("{} is {} bytes long, and a socket's path has at most 107", path.display(), path.as_os_str().len())]
     SocketPath {
@@ -170,8 +183,8 @@ pub enum Error {
         socket: PathBuf,
         /// What was looked for.
         expected: Identity,
-        /// The process that serves it.
-        found: u32,
+        /// What the process that answers calls itself.
+        found: i64,
     },
     /// Every rung of the ladder was tried and the process is still there.
     #[error("process {pid} outlived every way of stopping it")]
@@ -220,6 +233,7 @@ impl Error {
             Self::Transport { .. } | Self::Io { .. } | Self::Spawn { .. } => Kind::Io,
             Self::Decode { .. }
             | Self::AnswerTooLarge { .. }
+            | Self::Lost { .. }
             | Self::WrongPeer { .. }
             | Self::Unstoppable { .. }
             | Self::Deadline { .. } => Kind::Other,

@@ -40,7 +40,7 @@ impl Parser {
                     done += stream.byte_offset();
                     events.push(Event::from(wire));
                 }
-                Some(Err(error)) if error.is_eof() && rest.len() <= LARGEST => break,
+                Some(Err(error)) if may_go_on(&error, rest) && rest.len() <= LARGEST => break,
                 Some(Err(_)) => self.lost = true,
             }
         }
@@ -53,6 +53,18 @@ impl Parser {
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
+}
+
+/// Whether what is wrong with `bytes` is that there are no more yet. serde_json says so of most that is
+/// cut, but not of a number like `1.` in a field that nobody reads; so whatever it stumbles over at the
+/// very end gets another byte.
+fn may_go_on(error: &serde_json::Error, bytes: &[u8]) -> bool {
+    let lines = bytes.split(|byte| *byte == b'\n').count();
+    let last = bytes
+        .rsplit(|byte| *byte == b'\n')
+        .next()
+        .map_or(0, <[u8]>::len);
+    error.is_eof() || (error.line() == lines && error.column() >= last)
 }
 
 /// How far to go to the next line that begins an object, and whether it has come. A line feed at the
@@ -123,6 +135,14 @@ mod tests {
             assert_eq!(parts, whole, "cut in {size}s");
             assert_eq!(parser.skipped(), 0);
         }
+    }
+
+    #[test]
+    fn a_number_is_cut_anywhere() {
+        let stream = b"{\"event\":\"x\",\"load\":[1.5, -2e-7]}";
+        let mut parser = Parser::default();
+        let events = stream.iter().flat_map(|byte| parser.push(&[*byte]));
+        assert_eq!(events.count(), 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::process::{Death, ExitReason};
-use crate::validate::{Problem, SOCKET_PATH};
+use crate::validate::{Problem, SOCKET_PATH, settle};
 
 /// Lines of each log that a report of a death keeps.
 const TAIL_LINES: usize = 20;
@@ -87,11 +87,7 @@ pub(super) fn check_paths(files: &Files) -> Result<()> {
             });
         }
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid { problems })
-    }
+    settle(problems)
 }
 
 /// Removes a socket that nobody serves; versions up to v52 would fail on it.

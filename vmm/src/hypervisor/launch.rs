@@ -1,7 +1,7 @@
 //! How Cloud Hypervisor is started: its arguments, a pure function of a value.
 
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +20,18 @@ pub enum Seccomp {
     Off,
 }
 
+/// Who makes the API socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ApiSocket {
+    /// Cloud Hypervisor. Whoever connects to it can ask the kernel which process that is, so a later
+    /// driver finds it by the socket alone.
+    #[default]
+    Own,
+    /// This driver, and Cloud Hypervisor inherits it listening: a connection never comes too early.
+    /// The kernel calls this driver its server, so a later one needs the process's identity.
+    Inherited,
+}
+
 /// How to start Cloud Hypervisor.
 #[derive(Debug)]
 pub struct Launch {
@@ -27,6 +39,8 @@ pub struct Launch {
     pub binary: PathBuf,
     /// Its files. Their directory must exist.
     pub files: Files,
+    /// Who makes the API socket.
+    pub api_socket: ApiSocket,
     /// 0 = warnings, 1 = information, 2 = debugging.
     pub verbosity: u8,
     /// The system call filter.
@@ -50,6 +64,7 @@ impl Launch {
         Self {
             binary: binary.into(),
             files: Files::in_dir(dir),
+            api_socket: ApiSocket::Own,
             verbosity: 0,
             seccomp: Seccomp::Kill,
             no_shutdown: false,
@@ -61,15 +76,20 @@ impl Launch {
     }
 }
 
-/// The arguments that `launch` comes to.
+/// The arguments that `launch` comes to, with the API's listening socket as descriptor `listener` when
+/// it is inherited.
 #[must_use]
-pub fn argv(launch: &Launch) -> Vec<OsString> {
+pub fn argv(launch: &Launch, listener: Option<RawFd>) -> Vec<OsString> {
     let path = |path: &Path| {
         let mut value = OsString::from("path=");
         value.push(path);
         value
     };
-    let mut args: Vec<OsString> = vec!["--api-socket".into(), path(&launch.files.api_socket)];
+    let api = match listener {
+        Some(fd) => format!("fd={fd}").into(),
+        None => path(&launch.files.api_socket),
+    };
+    let mut args: Vec<OsString> = vec!["--api-socket".into(), api];
     args.extend(["--event-monitor".into(), path(&launch.files.events)]);
     args.extend((0..launch.verbosity).map(|_| "-v".into()));
     match launch.seccomp {
@@ -83,6 +103,7 @@ pub fn argv(launch: &Launch) -> Vec<OsString> {
     args.extend(launch.extra_args.iter().cloned());
     args
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,7 +112,7 @@ mod tests {
     fn argv_is_what_it_says() {
         let mut launch = Launch::new("/bin/ch", Path::new("/run/vm"));
         assert_eq!(
-            argv(&launch),
+            argv(&launch, None),
             [
                 "--api-socket",
                 "path=/run/vm/api.sock",
@@ -103,8 +124,9 @@ mod tests {
         launch.seccomp = Seccomp::Log;
         launch.no_shutdown = true;
         launch.extra_args = vec!["--landlock".into()];
+        assert_eq!(argv(&launch, Some(7))[1], "fd=7");
         assert_eq!(
-            argv(&launch)[4..],
+            argv(&launch, Some(7))[4..],
             [
                 "-v",
                 "-v",

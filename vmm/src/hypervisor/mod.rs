@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use files::Files;
 pub(crate) use files::unlink;
 pub(crate) use guard::KillOnDrop;
-pub use launch::{Launch, Seccomp, argv};
+pub use launch::{ApiSocket, Launch, Seccomp, argv};
 pub use running::{Hypervisor, version};
 
 /// How long a killed process may take to be gone.

@@ -1,13 +1,16 @@
 //! The running process: started, found again, killed.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::files::{check_paths, clear_stale};
-use super::{Files, KILL_LIMIT, KillOnDrop, Launch, argv};
+use super::{ApiSocket, Files, KILL_LIMIT, KillOnDrop, Launch, argv};
 use crate::capability::{Capabilities, Version};
 use crate::client::{Client, Timeouts};
 use crate::error::{Error, Kind, Result};
@@ -37,16 +40,22 @@ impl Hypervisor {
     pub async fn spawn(launch: Launch) -> Result<Self> {
         check_paths(&launch.files)?;
         clear_stale(&launch.files)?;
-        let args = argv(&launch);
+        let listener = match launch.api_socket {
+            ApiSocket::Own => None,
+            ApiSocket::Inherited => Some(listen(&launch.files.api_socket)?),
+        };
+        let args = argv(&launch, listener.as_ref().map(AsRawFd::as_raw_fd));
         let Launch {
             binary,
             files,
-            keep,
+            mut keep,
             ready_within,
             timeouts,
             ..
         } = launch;
-        let process = Command {
+        // Closed here once Cloud Hypervisor has it: its end must be the socket's.
+        keep.extend(listener);
+        let command = Command {
             program: binary,
             args,
             stdout: files.serial_log.clone(),
@@ -54,8 +63,14 @@ impl Hypervisor {
             // Backtraces would land inside the API's error texts.
             env_remove: vec!["RUST_BACKTRACE".into(), "RUST_LIB_BACKTRACE".into()],
             keep,
-        }
-        .spawn()?;
+        };
+        let process = match command.spawn() {
+            Ok(process) => process,
+            Err(error) => {
+                files.unlink_sockets()?;
+                return Err(error);
+            }
+        };
         let guard = KillOnDrop::new(&process, &files);
         let client = Client::with_timeouts(&files.api_socket, timeouts);
         let hypervisor = ready(&process, &client, &files, ready_within)
@@ -65,28 +80,18 @@ impl Hypervisor {
     }
 
     /// Finds a running Cloud Hypervisor again: the process by what an earlier driver wrote down, and
-    /// that process as the server of its socket.
+    /// that process as the one that answers on its socket.
     ///
     /// # Errors
     /// [`Error::NoProcess`] when it has ended, [`Error::WrongPeer`] when another one serves the
     /// socket, and those of a ping: a busy Cloud Hypervisor fails with kind `Busy` and is not dead.
     pub async fn attach(files: Files, identity: Identity, timeouts: Timeouts) -> Result<Self> {
         let process = Process::attach(identity)?;
-        match Process::attach_peer(&files.api_socket) {
-            Ok(peer) if peer.identity() != identity => {
-                return Err(Error::WrongPeer {
-                    socket: files.api_socket,
-                    expected: identity,
-                    found: peer.pid(),
-                });
-            }
-            // A kernel that can't tell, or a socket that is gone: the ping decides.
-            _ => {}
-        }
         Self::greet(process, files, timeouts).await
     }
 
-    /// Finds a running Cloud Hypervisor by its socket alone (Linux 6.5 and later).
+    /// Finds a running Cloud Hypervisor by its socket alone (Linux 6.5 and later), unless it inherited
+    /// that socket.
     ///
     /// # Errors
     /// When nothing listens there or the kernel can't tell who does; as [`Hypervisor::attach`].
@@ -95,9 +100,17 @@ impl Hypervisor {
         Self::greet(process, files, timeouts).await
     }
 
+    /// Who made the socket need not be who answers on it, so whoever answers is asked.
     async fn greet(process: Process, files: Files, timeouts: Timeouts) -> Result<Self> {
         let client = Client::with_timeouts(&files.api_socket, timeouts);
         let ping = client.ping().await?;
+        if !process.calls_itself(ping.pid) {
+            return Err(Error::WrongPeer {
+                socket: files.api_socket,
+                expected: process.identity(),
+                found: ping.pid,
+            });
+        }
         Self::new(process, client, files, &ping)
     }
 
@@ -154,6 +167,14 @@ impl Hypervisor {
         self.files.unlink_sockets()?;
         Ok(self.files.death(exit))
     }
+}
+
+/// Listens at `path`, for its owner alone.
+fn listen(path: &Path) -> Result<OwnedFd> {
+    let fail = |source| Error::io(format!("listen on {}", path.display()), source);
+    let listener = UnixListener::bind(path).map_err(fail)?;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    Ok(listener.into())
 }
 
 /// Asks `binary` for its version, for at most `limit`.

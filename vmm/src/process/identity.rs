@@ -30,6 +30,16 @@ pub(super) fn number(pid: Pid) -> u32 {
     pid.as_raw_nonzero().get().unsigned_abs()
 }
 
+/// A process's number in the innermost pid namespace it is in: the last one of `NSpid`.
+pub(super) fn number_of_its_own(pid: u32) -> Option<i64> {
+    let status = fs_err::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
 /// The part of `/proc/PID/stat` that matters here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -85,5 +95,7 @@ mod tests {
     fn finds_itself() {
         let stat = Stat::of(std::process::id()).unwrap();
         assert!(!stat.zombie && stat.start_time > 0);
+        let pid = std::process::id();
+        assert_eq!(number_of_its_own(pid), Some(pid.into()));
     }
 }

@@ -139,6 +139,12 @@ impl Process {
         self.0.identity
     }
 
+    /// Whether `pid` is its number in its own pid namespace, which need not be this one.
+    #[must_use]
+    pub fn calls_itself(&self, pid: i64) -> bool {
+        identity::number_of_its_own(self.pid()) == Some(pid)
+    }
+
     /// Whether it still runs.
     #[must_use]
     pub fn alive(&self) -> bool {

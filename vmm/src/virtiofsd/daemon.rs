@@ -13,7 +13,7 @@ use super::{Flavor, Sandbox, Share, argv};
 use crate::error::{Error, Result};
 use crate::hypervisor::{KILL_LIMIT, unlink};
 use crate::process::{Command, ExitReason, Process};
-use crate::validate::{Problem, SOCKET_PATH};
+use crate::validate::{Problem, SOCKET_PATH, settle};
 
 /// The pause before a daemon that failed is started again; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -229,9 +229,5 @@ fn check(share: &Share) -> Result<()> {
             wrong("directory", "QEMU's virtiofsd can't take a comma in it");
         }
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid { problems })
-    }
+    settle(problems)
 }

@@ -1,13 +1,9 @@
-//! A VM's calls, typed: each refuses beforehand what the running version would drop.
-
-use std::os::fd::BorrowedFd;
+//! Calls on a machine that is there: its power, its size, its counters.
 
 use super::Vm;
-use crate::device::{DiskConfig, FsConfig, NetBackend, NetConfig, PciSlot, VsockConfig};
-use crate::error::{Error, Result};
-use crate::info::{PciDeviceInfo, VmCounters};
-use crate::migration::RestoreConfig;
-use crate::request::{self, Request, Resize};
+use crate::error::Result;
+use crate::info::VmCounters;
+use crate::request::{self, Resize};
 
 impl Vm {
     /// Lets the vCPUs stand still. Running only.
@@ -62,7 +58,7 @@ impl Vm {
     /// Counters of its devices. Running or paused.
     ///
     /// # Errors
-    /// As [`crate::client::Client::query`], and [`Error::Died`].
+    /// As [`crate::client::Client::query`], and [`crate::Error::Died`].
     pub async fn counters(&self) -> Result<VmCounters> {
         let result = self.client().counters().await;
         self.or_death(result).await
@@ -79,11 +75,10 @@ impl Vm {
     /// Changes a disk's size in bytes (v50). Running or paused.
     ///
     /// # Errors
-    /// As [`Vm::call`], and [`Error::Unsupported`].
+    /// As [`Vm::call`], and [`crate::Error::Unsupported`].
     pub async fn resize_disk(&self, id: &str, size: u64) -> Result<()> {
-        self.hypervisor()
-            .capabilities()
-            .check_call("vm.resize-disk")?;
+        let capabilities = self.hypervisor().capabilities();
+        capabilities.check_call("vm.resize-disk")?;
         self.call(&request::vm_resize_disk(id, size))
             .await
             .map(drop)
@@ -97,117 +92,15 @@ impl Vm {
         self.call(&request::vm_resize_zone(id, ram)).await.map(drop)
     }
 
-    /// Adds any device by its request, which only Cloud Hypervisor remembers; the answer is its PCI address when the VM runs.
+    /// Writes the guest's memory and registers to the file of `file:///path` as an ELF core. Running or
+    /// paused; builds with the feature `guest_debug`.
     ///
     /// # Errors
-    /// As [`Vm::call`].
-    pub async fn add(&self, request: &Request) -> Result<Option<PciDeviceInfo>> {
-        let result = self.client().add(request).await;
-        self.or_death(result).await
-    }
-
-    /// Adds a disk.
-    ///
-    /// # Errors
-    /// As [`Vm::call`], and [`Error::Unsupported`].
-    pub async fn add_disk(&self, disk: &DiskConfig) -> Result<Option<PciDeviceInfo>> {
-        self.hypervisor().capabilities().check_disk(disk)?;
-        let added = self.add(&request::vm_add_disk(disk)).await?;
-        self.note_config(|config| config.disks.push(disk.clone()));
-        Ok(added)
-    }
-
-    /// Adds a shared directory. Its virtiofsd must be listening.
-    ///
-    /// # Errors
-    /// As [`Vm::call`].
-    pub async fn add_fs(&self, fs: &FsConfig) -> Result<Option<PciDeviceInfo>> {
-        let added = self.add(&request::vm_add_fs(fs)).await?;
-        self.note_config(|config| config.fs.push(fs.clone()));
-        Ok(added)
-    }
-
-    /// Adds a vsock.
-    ///
-    /// # Errors
-    /// As [`Vm::call`].
-    pub async fn add_vsock(&self, vsock: &VsockConfig) -> Result<Option<PciDeviceInfo>> {
-        let added = self.add(&request::vm_add_vsock(vsock)).await?;
-        self.note_config(|config| config.vsock = Some(vsock.clone()));
-        Ok(added)
-    }
-
-    /// Adds a network interface on a TAP device that exists by name.
-    ///
-    /// # Errors
-    /// As [`Vm::call`].
-    pub async fn add_net(&self, net: &NetConfig) -> Result<Option<PciDeviceInfo>> {
-        let added = self.add(&request::vm_add_net(net)).await?;
-        self.note_config(|config| config.net.push(net.clone()));
-        Ok(added)
-    }
-
-    /// Adds a network interface on open TAP descriptors, one a queue pair, and looks whether they
-    /// arrived: without them Cloud Hypervisor makes a TAP device of its own and says nothing.
-    /// `net.pci.id` must be set.
-    ///
-    /// # Errors
-    /// As [`Vm::call`]; [`Error::Deadline`] when the interface has other descriptors than were sent.
-    pub async fn add_net_fds(&self, mut net: NetConfig, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        // The numbers are Cloud Hypervisor's to give; what counts is how many there are.
-        net.backend = NetBackend::Fds(vec![-1; fds.len()]);
-        net.num_queues = Some(fds.len() * 2);
-        let id = net.pci.id.clone();
-        let result = self
-            .client()
-            .call_with_fds(&request::vm_add_net(&net), fds)
-            .await;
-        self.or_death(result).await?;
-        let info = self.info().await?;
-        let found = info.config.net.iter().find(|net| net.pci.id == id);
-        match found.map(|net| &net.backend) {
-            Some(NetBackend::Fds(there)) if there.len() == fds.len() => Ok(()),
-            other => Err(Error::Deadline {
-                what: "the interface's descriptors in vm.info",
-                waited: std::time::Duration::ZERO,
-                last: format!("{other:?}"),
-            }),
-        }
-    }
-
-    /// Removes a device. A running guest lets go later: then comes
-    /// [`crate::event::EventKind::DeviceRemoved`].
-    ///
-    /// # Errors
-    /// As [`Vm::call`].
-    pub async fn remove_device(&self, id: &str) -> Result<()> {
-        self.call(&request::vm_remove_device(id)).await?;
-        let other = |slot: &PciSlot| slot.id.as_deref() != Some(id);
-        self.note_config(|config| {
-            config.disks.retain(|disk| other(&disk.pci));
-            config.fs.retain(|fs| other(&fs.pci));
-            config.net.retain(|net| other(&net.pci));
-            config.vsock = config.vsock.take().filter(|vsock| other(&vsock.pci));
-        });
-        Ok(())
-    }
-
-    /// Writes the VM's state into the directory of `file:///dir`. Paused only.
-    ///
-    /// # Errors
-    /// As [`Vm::call`]; always where [`crate::preflight::Report::can_snapshot`] is false.
-    pub async fn snapshot(&self, destination_url: &str) -> Result<()> {
-        self.call(&request::vm_snapshot(destination_url))
-            .await
-            .map(drop)
-    }
-
-    /// Fills an empty VM ([`Vm::empty`]) from a snapshot. It is paused afterwards unless
-    /// `resume`.
-    ///
-    /// # Errors
-    /// As [`Vm::call`].
-    pub async fn restore(&self, restore: &RestoreConfig) -> Result<()> {
-        self.call(&request::vm_restore(restore)).await.map(drop)
+    /// As [`Vm::call`], and [`crate::Error::Unsupported`].
+    pub async fn coredump(&self, destination_url: &str) -> Result<()> {
+        let capabilities = self.hypervisor().capabilities();
+        capabilities.check_call("vm.coredump")?;
+        let call = request::vm_coredump(destination_url);
+        self.call(&call).await.map(drop)
     }
 }

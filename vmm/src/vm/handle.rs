@@ -52,10 +52,7 @@ impl Vm {
     /// # Errors
     /// As [`Vm::start`].
     pub async fn create(launch: Launch, config: VmConfig) -> Result<Self> {
-        let problems = validate::problems(&config);
-        if !problems.is_empty() {
-            return Err(Error::Invalid { problems });
-        }
+        validate::settle(validate::problems(&config))?;
         let hypervisor = Hypervisor::spawn(launch).await?;
         let vm = Self::of(hypervisor, config);
         let guard = KillOnDrop::new(vm.process(), vm.files());
@@ -149,6 +146,12 @@ impl Vm {
     /// Notes a device that came or went, so that a machine created anew is the same one.
     pub(super) fn note_config(&self, change: impl FnOnce(&mut VmConfig)) {
         change(&mut self.config.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Takes note of a machine that came from elsewhere and has booted there.
+    pub(super) fn arrived(&self, config: VmConfig) {
+        self.note_config(|noted| *noted = config);
+        self.note_booted(true);
     }
 
     fn wrong_state(&self, verb: &'static str, state: State) -> Error {

@@ -18,8 +18,10 @@
 //! created" for ever, so the machine is deleted and created anew behind it.
 
 mod calls;
+mod devices;
 mod handle;
 mod state;
+mod transfer;
 mod watch;
 
 pub use handle::Vm;
