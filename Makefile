@@ -13,7 +13,7 @@ KNEST ?= $(CARGO_TARGET_DIR)/debug/knest
 export KNEST
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 
-.PHONY: help demo test build install images lint bench deps clean
+.PHONY: help demo test build install images lint bench fuzz deps clean
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
@@ -39,6 +39,9 @@ lint: deps ## Check formatting, lints, documentation, scripts and, with cargo-de
 
 bench: build ## Time what a user waits for
 	@scripts/bench
+
+fuzz: deps ## Feed the parsers what nobody wrote, a minute each (FUZZ_SECONDS=, FUZZ="targets")
+	@scripts/fuzz
 
 deps: ## Install what is missing, after asking
 	@scripts/install-deps
