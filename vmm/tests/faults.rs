@@ -1,5 +1,6 @@
 //! What goes wrong beside a VM: a VMM that stands still, a full disk, a socket that is somebody else's,
 //! descriptors that get lost.
+#![expect(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
 mod support;
 
