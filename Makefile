@@ -31,8 +31,8 @@ install: deps ## Build the release binary and put it and its manual pages into P
 	install -D $(CARGO_TARGET_DIR)/release/knest $(DESTDIR)$(PREFIX)/bin/knest
 	$(DESTDIR)$(PREFIX)/bin/knest man $(DESTDIR)$(PREFIX)/share/man/man1
 
-images: build ## Build the kernel and the node image, into knest's image store
-	@images/build.sh
+images: build ## Build kernel and node image (KUBERNETES_VERSION=v1.36.3: another one; PUSH=REPOSITORY: to a registry)
+	@$(if $(KUBERNETES_VERSION),KNEST_KUBERNETES_VERSION=$(KUBERNETES_VERSION)) $(if $(PUSH),KNEST_PUSH=$(PUSH)) images/build.sh
 
 lint: deps ## Check formatting, lints, documentation, scripts and, with cargo-deny, dependencies
 	@scripts/lint

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Packs layer tars into an OCI archive: an image without an engine.
-# usage: oci.sh [-e ENTRYPOINT] [-l LABEL=VALUE]… FILE NAME LAYER.tar…
+# usage: oci.sh [-e WORD]… [-l LABEL=VALUE]… FILE NAME LAYER.tar…      the WORDs are its entrypoint
 #
 # NAME goes into both annotations that readers look for: the one of OCI and the one of containerd.
 set -eu
@@ -8,7 +8,7 @@ set -eu
 entrypoint='' labels=''
 while getopts e:l: option; do
     case $option in
-    e) entrypoint="\"Entrypoint\":[\"$OPTARG\"]," ;;
+    e) entrypoint="$entrypoint${entrypoint:+,}\"$OPTARG\"" ;;
     l) labels="$labels${labels:+,}\"${OPTARG%%=*}\":\"${OPTARG#*=}\"" ;;
     *) exit 2 ;;
     esac
@@ -40,7 +40,7 @@ for layer; do
 done
 
 cat >"$layout/config" <<END
-{"architecture":"amd64","os":"linux","config":{${entrypoint}"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Labels":{$labels}},"rootfs":{"type":"layers","diff_ids":[$diffs]}}
+{"architecture":"amd64","os":"linux","config":{"Entrypoint":[$entrypoint],"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"Labels":{$labels}},"rootfs":{"type":"layers","diff_ids":[$diffs]}}
 END
 config=$(blob application/vnd.oci.image.config.v1+json "$layout/config")
 cat >"$layout/manifest" <<END

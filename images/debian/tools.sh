@@ -1,9 +1,14 @@
 #!/bin/sh
-# Makes a container's root file system of packages that were only extracted: links what their maintainer
-# scripts would have linked, and takes out what network tools never read.
+# Makes a container's root file system of packages that were only extracted: notes which they are, links what
+# their maintainer scripts would have linked, and takes out what such tools never read.
 # usage: tools.sh ROOT
 set -eu
 cd "$1"
+mkdir -p usr/share/knest
+for package in var/cache/apt/archives/*.deb; do
+    # shellcheck disable=SC2016 # the dollars are dpkg's
+    dpkg-deb --show --showformat '${Package} ${Version} ${Architecture}\n' "$package"
+done >usr/share/knest/packages
 for name in bin sbin lib lib64; do
     [ -e $name ] || ln -s usr/$name $name
 done
@@ -12,7 +17,7 @@ for name in sh nc grep cp mv rm sleep cat ls ps; do
 done
 for name in iptables ip6tables; do
     for part in '' -save -restore; do
-        ln -sf xtables-nft-multi usr/sbin/$name$part
+        [ ! -e usr/sbin/xtables-nft-multi ] || ln -sf xtables-nft-multi usr/sbin/$name$part
     done
 done
 mkdir -p root run tmp

@@ -2,9 +2,8 @@
 # Builds the node kernel from Debian's (or Ubuntu's) linux-source package and the fragment beside this file.
 # usage: build.sh SOURCE-PACKAGE DIRECTORY
 #
-# DIRECTORY gets vmlinux (stripped, PVH), config (the whole one), version, and image.tar, an OCI archive of
-# an image that holds /vmlinux and nothing else. Fails with the list of the
-# options that the fragment asks for and that this source does not set.
+# DIRECTORY gets vmlinux (stripped, PVH), config (the whole one), version, and source, the package with its
+# version. Fails with the list of the options that the fragment asks for and that this source does not set.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 package=$1 directory=$2
@@ -14,6 +13,8 @@ mkdir "$work"
 cd "$work"
 chmod 755 . # apt's download user has to reach it
 apt-get download "$package" 2>&1 | grep -v '^W: Download is performed unsandboxed' || true
+# shellcheck disable=SC2016 # the dollars are dpkg's
+dpkg-deb --show --showformat '${Package} ${Version}\n' ./*.deb >"$directory/source"
 dpkg-deb -x ./*.deb package
 archive=$(find package/usr/src -type f -name 'linux-source-*.tar.*' | head -n 1)
 [ -n "$archive" ] || { echo "$package holds no linux-source-*.tar"; exit 1; }
@@ -40,9 +41,4 @@ cp .config "$directory/config"
 make --silent kernelversion >"$directory/version"
 cd "$directory"
 rm -rf "$work"
-version=$(<version)
-tar --owner=0 --group=0 --numeric-owner --mtime=@0 -cf layer.tar vmlinux
-"$here/../oci.sh" -l dev.knest.role=kernel -l "org.opencontainers.image.title=knest kernel" \
-    -l "org.opencontainers.image.version=$version" -l org.opencontainers.image.licenses=GPL-2.0-only \
-    image.tar "knest.dev/kernel:$version" layer.tar
-rm layer.tar
+echo "vmlinux: $(stat -c %s vmlinux) bytes, Linux $(<version)"

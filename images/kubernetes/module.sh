@@ -2,8 +2,10 @@
 # Builds the tools of one Go module beside this file, statically, into a directory.
 # usage: module.sh MODULE VERSION DIRECTORY         e.g. module.sh etcd v3.7.0 /tmp/etcd
 #
-# Each module stands alone, so their dependencies don't mix. VERSION may be `committed`, what go.mod says;
-# for another one a module is made for the occasion. DIRECTORY also gets MODULE.version.
+# Each module stands alone, so their dependencies don't mix. VERSION may be `committed`, what MODULE/go.mod
+# says. Those of other Kubernetes releases that knest supports lie in older/MODULE-VERSION/; for any other
+# version a module is made for the occasion, checked by Go's checksum database alone. DIRECTORY also gets
+# MODULE.version.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 module=$1 version=$2 directory=$3
@@ -22,7 +24,9 @@ esac
 cd "$here/$module"
 committed=$(go list -m -f '{{.Version}}' "$main")
 [ "$version" != committed ] || version=$committed
-if [ "$version" != "$committed" ]; then
+if [ "$version" != "$committed" ] && [ -d "$here/older/$module-$version" ]; then
+    cd "$here/older/$module-$version"
+elif [ "$version" != "$committed" ]; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     mapfile -t tools < <(go list tool)

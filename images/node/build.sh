@@ -1,10 +1,9 @@
 #!/bin/bash
-# Builds the node image as a Docker archive (which, unlike an OCI one, all engines leave uncompressed).
+# Builds the node image as a Docker archive.
 # usage: build.sh NAME VERSION BASE PROGRAMS… DIRECTORY
 #
-# BASE holds base.tar and net.tar (debian/base.sh), the PROGRAMS directories what ../kubernetes and store/
-# build. The result is DIRECTORY/image.tar. An engine counts when it answers; without one Debian's buildah
-# builds in a chroot, which needs no daemon and no right to mount.
+# BASE holds base.tar and net.tar (../debian/base.sh), the PROGRAMS directories what ../kubernetes, ../sbom and
+# store/ build. The result is DIRECTORY/image.tar, with DIRECTORY/sbom.spdx.json beside it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 name=$1 version=$2 base=$3
@@ -13,57 +12,54 @@ directory=${*: -1}
 
 context=$directory/context
 mkdir -p "$context"/{root,programs/usr/bin,programs/opt/cni/bin,build/images,containers}
-trap 'rm -rf "$context" "$directory/storage" "$directory/base.oci"' EXIT
+trap 'rm -rf "$context"' EXIT
 
+# find_program PROGRAM: in the first directory that has it.
+find_program() {
+    local found
+    found=$(find "${directories[@]}" -maxdepth 1 -name "$1" | head -n 1)
+    [ -n "$found" ] || { echo "no $1 in ${directories[*]}" >&2 && return 1; }
+    echo "$found"
+}
 # place TARGET PROGRAM…: hard links where the cache's file system allows it.
 place() {
     local target=$1 program found
     shift
     for program; do
-        found=$(find "${directories[@]}" -maxdepth 1 -name "$program" | head -n 1)
-        [ -n "$found" ] || { echo "no $program in ${directories[*]}" && return 1; }
+        found=$(find_program "$program")
         cp -lL "$found" "$target/" 2>/dev/null || cp -L "$found" "$target/"
     done
 }
 place "$context/programs/usr/bin" kubeadm kubelet kubectl containerd containerd-shim-runc-v2 ctr crictl
 place "$context/programs/opt/cni/bin" bridge host-local loopback portmap
 place "$context/containers" kube-apiserver kube-controller-manager kube-scheduler kube-proxy etcd etcdctl \
-    coredns kube-router kube-router.version
+    coredns kube-router
 place "$context/build" store
 chmod 755 "$context"/programs/usr/bin/*
 gcc -Os -static -s -o "$context/containers/pause" "$here/pause.c"
 
+# What it is all made of.
+documents=$context/root/usr/share/knest
+mkdir -p "$documents"
+for part in base net; do tar -xOf "$base/$part.tar" ./usr/share/knest/packages >"$context/$part.packages"; done
+"$(find_program sbom)" -name "knest node" -version "$version" "list:$context/base.packages" \
+    "list:$context/net.packages" "$context"/{programs/usr/bin,programs/opt/cni/bin,containers}/* \
+    >"$documents/sbom.spdx.json"
+cp "$documents/sbom.spdx.json" "$directory/"
+
 mapfile -t images < <("$context/programs/usr/bin/kubeadm" config images list --kubernetes-version "$version")
-router=knest.dev/kube-router:$(<"$context/containers/kube-router.version")
+router=knest.dev/kube-router:$(<"$(find_program kube-router.version)")
 "$here/images.sh" "$context/containers" "$base/net.tar" "$context/build/images" "${images[@]}" "$router"
 pause=$(printf '%s\n' "${images[@]}" | grep /pause:)
 echo "$pause" >"$context/build/pause-image"
 cp "$here/setup.sh" "$context/build/"
-rm -r "$context/containers"
+rm -r "$context/containers" "$context"/*.packages
 
 cp -a "$here/root/." "$context/root/"
 sed -i "s,@PAUSE_IMAGE@,$pause," "$context/root/etc/containerd/config.toml"
-sed -i "s,@KUBE_ROUTER_IMAGE@,$router," "$context/root/usr/share/knest/manifests/cni.yaml"
+sed -i "s,@KUBE_ROUTER_IMAGE@,$router," "$documents/manifests/cni.yaml"
 
+revision=$(git -C "$here" describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
 debian=knest.dev/debian:13
-arguments=(--file "$here/Dockerfile" --tag "$name" --build-arg "BASE=$debian" --build-arg "KUBERNETES_VERSION=$version")
-for engine in docker podman; do
-    timeout 10 "$engine" info >/dev/null 2>&1 || continue
-    echo "with $engine, which answers"
-    "$engine" import "$base/base.tar" $debian
-    DOCKER_BUILDKIT=1 "$engine" build "${arguments[@]}" "$context"
-    "$engine" save --output "$directory/image.tar" "$name"
-    exit
-done
-
-command -v buildah >/dev/null || { echo "neither docker nor podman answers, and there is no buildah" && exit 1; }
-echo "with buildah in a chroot, as neither docker nor podman answers"
-"$here/../oci.sh" "$directory/base.oci" $debian "$base/base.tar"
-for driver in overlay vfs; do
-    buildah=(buildah --root "$directory/storage" --runroot "$directory/storage/run" --storage-driver "$driver")
-    "${buildah[@]}" pull --quiet "oci-archive:$directory/base.oci" >/dev/null && break
-    rm -rf "$directory/storage"
-done
-"${buildah[@]}" bud --isolation chroot --pull-never "${arguments[@]}" "$context"
-"${buildah[@]}" push --quiet "$name" "docker-archive:$directory/image.tar:$name"
-"${buildah[@]}" rmi --all --force >/dev/null
+"$here/../engine.sh" "$directory" "$name" -r "$debian=$base/base.tar" -- --file "$here/Dockerfile" \
+    --build-arg "BASE=$debian" --build-arg "KUBERNETES_VERSION=$version" --build-arg "REVISION=$revision" "$context"

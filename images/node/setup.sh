@@ -6,8 +6,7 @@ here=$(dirname "$0")
 
 "$here/store" /var/lib/containerd "$(cat "$here/pause-image")" "$here"/images/*.tar
 
-systemctl enable containerd.service kubelet.service knest-masquerade.service knest-seed.service \
-    knest-user-data.service
+systemctl enable containerd.service kubelet.service knest-seed.service knest-user-data.service
 systemctl set-default multi-user.target
 
 # The first boot makes the machine's identity.

@@ -1,0 +1,3 @@
+module knest.dev/images/sbom
+
+go 1.26.0
