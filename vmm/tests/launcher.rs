@@ -37,23 +37,26 @@ fn child(script: &Child, daemon: &Path) -> Option<i32> {
     let children = std::fs::read_to_string(path).unwrap_or_default();
     children
         .split_whitespace()
-        .find(|pid| {
-            std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == *daemon)
-        })?
+        .find(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == *daemon))?
         .parse()
         .ok()
 }
 
 /// Waits for a daemon that is not `old`.
 async fn another(script: &Child, daemon: &Path, old: Option<i32>) -> Option<i32> {
-    wait_until("another daemon", LIMIT, Duration::from_millis(2), || async {
-        let now = child(script, daemon);
-        Ok(if now.is_some() && now != old {
-            Seen::Done(now)
-        } else {
-            Seen::NotYet(format!("{now:?}"))
-        })
-    })
+    wait_until(
+        "another daemon",
+        LIMIT,
+        Duration::from_millis(2),
+        || async {
+            let now = child(script, daemon);
+            Ok(if now.is_some() && now != old {
+                Seen::Done(now)
+            } else {
+                Seen::NotYet(format!("{now:?}"))
+            })
+        },
+    )
     .await
     .unwrap()
 }

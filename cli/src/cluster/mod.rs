@@ -11,6 +11,7 @@ pub(crate) mod name;
 pub(crate) mod pki;
 pub(crate) mod quantity;
 pub(crate) mod record;
+pub(crate) mod references;
 pub(crate) mod spec;
 pub(crate) mod token;
 pub(crate) mod userdata;

@@ -6,7 +6,7 @@ use crate::cluster::quantity::Quantity;
 use crate::cluster::record::{Phase, Record};
 use crate::cluster::spec::{ClusterSpec, MachineSpec, NetworkSpec, ProviderSpec, Role, VmmKind};
 use crate::cluster::version::{self, Version};
-use crate::cluster::{address, kubeconfig};
+use crate::cluster::{address, kubeconfig, references};
 use crate::failure::{Failure, Result};
 use crate::provider::Provider;
 use crate::provider::local::Local;
@@ -17,9 +17,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-
-/// Where images are named when a flag names no other.
-const IMAGE_REPOSITORY: &str = "knest.dev";
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -51,6 +48,17 @@ pub(crate) struct Args {
     /// What runs the machines
     #[arg(long, value_enum, default_value_t = VmmKind::CloudHypervisor)]
     vmm: VmmKind,
+    /// Where knest's images are named: REPOSITORY/node:VERSION, REPOSITORY/kernel:latest
+    #[arg(
+        long,
+        value_name = "REPOSITORY",
+        env = "KNEST_IMAGE_REPOSITORY",
+        default_value = references::REPOSITORY
+    )]
+    image_repository: String,
+    /// Root image of all nodes [default: knest's for the Kubernetes version]
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     /// Virtual CPUs of a control-plane node
     #[arg(long, default_value_t = 2, value_name = "N")]
     control_plane_machine_cpu_cores: u32,
@@ -63,7 +71,7 @@ pub(crate) struct Args {
     /// Kernel image of control-plane nodes [default: knest's]
     #[arg(long, value_name = "IMAGE")]
     control_plane_machine_kernel_image: Option<String>,
-    /// Root image of control-plane nodes [default: knest's for the Kubernetes version]
+    /// Root image of control-plane nodes [default: that of all nodes]
     #[arg(long, value_name = "IMAGE")]
     control_plane_machine_rootfs_image: Option<String>,
     /// Virtual CPUs of a worker node
@@ -78,7 +86,7 @@ pub(crate) struct Args {
     /// Kernel image of worker nodes [default: knest's]
     #[arg(long, value_name = "IMAGE")]
     worker_machine_kernel_image: Option<String>,
-    /// Root image of worker nodes [default: knest's for the Kubernetes version]
+    /// Root image of worker nodes [default: that of all nodes]
     #[arg(long, value_name = "IMAGE")]
     worker_machine_rootfs_image: Option<String>,
     /// Keep what was made when the creation fails or is interrupted
@@ -198,8 +206,10 @@ fn farewell(record: &Record, env: &Env) {
 
 impl Args {
     fn machine(&self, role: Role) -> MachineSpec {
-        let node = || format!("{IMAGE_REPOSITORY}/node:{}", self.kubernetes_version);
-        let kernel = || format!("{IMAGE_REPOSITORY}/kernel:latest");
+        let repository = &self.image_repository;
+        let kernel = || references::kernel(repository);
+        let own = || references::node(repository, self.kubernetes_version);
+        let node = || self.image.clone().unwrap_or_else(own);
         match role {
             Role::ControlPlane => MachineSpec {
                 count: self.control_plane_machine_count,

@@ -55,7 +55,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Create a cluster, or go on with one whose creation stopped half-way
-    Create(create::Args),
+    Create(Box<create::Args>),
     /// Delete clusters and all that belongs to them
     Delete(delete::Args),
     /// List clusters
@@ -141,7 +141,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Runs a verb.
 pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
     match verb {
-        Verb::Create(args) => create::run(args, env).await,
+        Verb::Create(args) => create::run(*args, env).await,
         Verb::Delete(args) => delete::run(args, env).await,
         Verb::List(args) => list::run(args, env).await,
         Verb::Scale(args) => scale::run(args, env).await,

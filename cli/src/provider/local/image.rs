@@ -2,7 +2,10 @@
 //! which must be one that VMMs boot directly. All functions block.
 
 use super::state::remove;
+use super::vmlinux;
 use super::work::Task;
+use crate::cluster::references;
+use crate::cluster::version::Version;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use knest_rootfs::source::Layout;
@@ -26,6 +29,8 @@ const NODE_FILES: [&str; 4] = [
 ];
 /// Where else they may be.
 const ELSEWHERE: [&str; 3] = ["usr/local/bin/", "usr/sbin/", "bin/"];
+/// Where a node image says which Kubernetes is in it.
+const VERSION_LABEL: &str = "dev.knest.kubernetes-version";
 
 /// An image in the store, for this platform.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub(crate) fn find(paths: &Paths, reference: &str) -> Result<Found> {
         let failure = Failure::host(&what).because(error);
         if missing {
             failure
-                .hint("make images builds knest's own and puts them into its store")
+                .hint(references::how_to_get(reference))
                 .hint("knest image list shows what is there, knest image load takes more in")
         } else {
             failure
@@ -62,6 +67,23 @@ impl Found {
     /// Bytes of its packed layers.
     pub(super) fn packed(&self) -> u64 {
         self.image.layers.iter().map(|l| l.blob.size).sum()
+    }
+
+    /// Checks that it is of the cluster's Kubernetes version, where it says of which it is.
+    pub(super) fn check_version(&self, wanted: Version) -> Result<()> {
+        let labels = &self.image.config.config.labels;
+        match labels.get(VERSION_LABEL) {
+            Some(has) if *has != wanted.to_string() => Err(Failure::usage(format!(
+                "image {} has Kubernetes {has}, and the cluster is to have {wanted}",
+                self.reference
+            ))
+            .hint(format!("--kubernetes-version {has}"))
+            .hint(format!(
+                "or an image of {wanted}: {}",
+                references::how(wanted)
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that it has what makes a node. An image that passed is not read again.
@@ -112,14 +134,14 @@ impl Found {
             wishes(task, &|p| task.tell(p)),
         )
         .host(&what)?;
-        if !is_pvh(&bytes) {
-            return Err(Failure::host(format!(
-                "image {}: /{KERNEL} is no kernel that a VMM boots directly (an ELF file with a \
-                 PVH entry)",
+        vmlinux::check(&bytes).map_err(|unfit| {
+            let remedy = unfit.remedy();
+            Failure::host(format!(
+                "image {}: /{KERNEL} is no kernel that a VMM boots directly, but {unfit}",
                 self.reference
             ))
-            .hint("build it with CONFIG_PVH=y and take the uncompressed vmlinux"));
-        }
+            .hint(remedy)
+        })?;
         fs_err::create_dir_all(&directory).host(&what)?;
         let temporary = directory.join(format!(".{KERNEL}.{}", std::process::id()));
         let written = fs_err::File::create(&temporary)
@@ -164,80 +186,5 @@ fn wishes<'a>(task: &'a Task, tell: &'a (dyn Fn(Progress) + Sync)) -> Wishes<'a>
     Wishes {
         cancel: Some(&task.cancel),
         progress: Some(tell),
-    }
-}
-
-/// Whether these bytes are an ELF64 file with Xen's note 18, where VMMs find the entry that expects
-/// nothing set up (`PHYS32_ENTRY`).
-fn is_pvh(elf: &[u8]) -> bool {
-    fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
-        let field = bytes.get(at..at.checked_add(length)?)?;
-        let value = field
-            .iter()
-            .rev()
-            .fold(0_u64, |n, b| n << 8 | u64::from(*b));
-        usize::try_from(value).ok()
-    }
-    fn notes(mut notes: &[u8]) -> Option<bool> {
-        while !notes.is_empty() {
-            let (name, text) = (number(notes, 0, 4)?, number(notes, 4, 4)?);
-            let owner = notes.get(12..12_usize.checked_add(name)?)?;
-            if owner == b"Xen\0" && number(notes, 8, 4)? == 18 {
-                return Some(true);
-            }
-            let length = name.checked_next_multiple_of(4)?.checked_add(text)?;
-            let length = length.checked_next_multiple_of(4)?.checked_add(12)?;
-            notes = notes.get(length..)?;
-        }
-        Some(false)
-    }
-    fn header(elf: &[u8], index: usize) -> Option<bool> {
-        const NOTE: usize = 4;
-        let at = number(elf, 32, 8)?.checked_add(index.checked_mul(number(elf, 54, 2)?)?)?;
-        if number(elf, at, 4)? != NOTE {
-            return Some(false);
-        }
-        let (start, length) = (number(elf, at + 8, 8)?, number(elf, at + 32, 8)?);
-        notes(elf.get(start..start.checked_add(length)?)?)
-    }
-    // 64 bits, little-endian.
-    elf.starts_with(b"\x7fELF\x02\x01")
-        && (0..number(elf, 56, 2).unwrap_or(0)).any(|index| header(elf, index) == Some(true))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An ELF64 header, one program header of type 4, and one note of Xen's.
-    fn elf(kind: u8) -> Vec<u8> {
-        let mut elf = vec![0; 120];
-        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        elf[32] = 64;
-        elf[54] = 56;
-        elf[56] = 1;
-        elf[64] = 4;
-        elf[72] = 120;
-        elf[96] = 40;
-        // Another owner's note first: 4 + 1 bytes, each rounded up.
-        elf.extend([
-            4, 0, 0, 0, 1, 0, 0, 0, 18, 0, 0, 0, b'G', b'N', b'U', 0, 9, 0, 0, 0,
-        ]);
-        elf.extend([
-            4, 0, 0, 0, 4, 0, 0, 0, kind, 0, 0, 0, b'X', b'e', b'n', 0, 1, 2, 3, 4,
-        ]);
-        elf
-    }
-
-    #[test]
-    fn pvh_is_a_note() {
-        assert!(is_pvh(&elf(18)));
-        assert!(!is_pvh(&elf(17)));
-        assert!(!is_pvh(b"MZ"));
-        assert!(!is_pvh(&elf(18)[..100]));
-        let whole = elf(18);
-        for length in 0..whole.len() {
-            assert!(!is_pvh(&whole[..length]));
-        }
     }
 }

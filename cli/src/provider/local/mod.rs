@@ -3,7 +3,7 @@
 //! ```text
 //! provider ──► state, lock            the cluster's directory
 //!    │    ──► preflight, host, kvm    what this host can do
-//!    │    ──► image, disk, seed       what machines are made from
+//!    │    ──► image, disk, seed       what machines are made from; vmlinux: which kernels boot
 //!    └──────► supervisor ──► network  one process a cluster, inside its namespace
 //!                        └─► vmm      the programs that run machines
 //! ```
@@ -26,6 +26,7 @@ pub(crate) mod socket;
 pub(crate) mod state;
 mod supervisor;
 mod sys;
+mod vmlinux;
 mod vmm;
 pub(crate) mod work;
 

@@ -9,6 +9,7 @@ use crate::cluster::spec::{MachineSpec, ProviderSpec, Role, VmmKind};
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use ipnet::Ipv4Net;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A machine's disk begins as a clone; what it then writes needs at least this.
@@ -24,26 +25,26 @@ pub(super) async fn check(paths: &Paths, record: &Record) -> Result<()> {
     host::namespaces().await?;
     let wanted = wanted(paths, record)?;
     memory(&wanted)?;
-    let (paths, cancel_safe) = (paths.clone(), wanted);
+    let (paths, version) = (paths.clone(), record.spec.kubernetes_version);
     work::blocking(None, move |task| {
         if vmm == VmmKind::CloudHypervisor
             && let Some(refusal) = kvm::refusal(&kvm::look())
         {
             return Err(refusal.hint("without KVM, if slowly: --vmm qemu"));
         }
-        let mut packed = 0;
-        let mut seen: Vec<String> = vec![];
-        for spec in &cancel_safe {
-            if seen.contains(&spec.rootfs_image) {
-                continue;
-            }
-            let root = image::find(&paths, &spec.rootfs_image)?;
-            root.check_node(&paths, task)?;
-            image::find(&paths, &spec.kernel_image)?.kernel(&paths, task)?;
-            packed += root.packed();
-            seen.push(spec.rootfs_image.clone());
+        let kernels: BTreeSet<_> = wanted.iter().map(|s| &s.kernel_image).collect();
+        for kernel in kernels {
+            image::find(&paths, kernel)?.kernel(&paths, task)?;
         }
-        let machines: u64 = cancel_safe
+        let mut packed = 0;
+        let roots: BTreeSet<_> = wanted.iter().map(|s| &s.rootfs_image).collect();
+        for root in roots {
+            let root = image::find(&paths, root)?;
+            root.check_version(version)?;
+            root.check_node(&paths, task)?;
+            packed += root.packed();
+        }
+        let machines: u64 = wanted
             .iter()
             .map(|s| s.rootfs_size.bytes().min(DISK_EACH))
             .sum();

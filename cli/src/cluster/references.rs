@@ -1,0 +1,72 @@
+//! Which images machines are made of where no flag names another: the one table.
+//!
+//! ```text
+//! REPOSITORY/node:VERSION     the root of every node, of the cluster's Kubernetes version
+//! REPOSITORY/kernel:latest    the kernel of every node
+//! ```
+//! REPOSITORY is [`REPOSITORY`] unless `--image-repository` or its variable says otherwise.
+
+use super::version::{DEFAULT, Version};
+
+/// Where knest's own images are named; `make images` builds them under it.
+pub(crate) const REPOSITORY: &str = "knest.dev";
+
+/// The node image of a Kubernetes version.
+pub(crate) fn node(repository: &str, version: Version) -> String {
+    format!("{repository}/node:{version}")
+}
+
+/// The kernel image.
+pub(crate) fn kernel(repository: &str) -> String {
+    format!("{repository}/kernel:latest")
+}
+
+/// The command that builds the node image of a version.
+pub(crate) fn how(version: Version) -> String {
+    match version == DEFAULT {
+        true => "make images".into(),
+        false => format!("make images KUBERNETES_VERSION={version}"),
+    }
+}
+
+/// What gets an image that is not there: for one of the table, the one command that builds it.
+pub(crate) fn how_to_get(reference: &str) -> String {
+    let own = |name: &str| Some(reference.rsplit_once(name)?.1);
+    if let Some(version) = own("/node:").and_then(|tag| tag.parse().ok()) {
+        format!(
+            "{} builds knest's own and puts it into its store",
+            how(version)
+        )
+    } else if own("/kernel:").is_some() {
+        "make images builds knest's own and puts it into its store".into()
+    } else {
+        format!("knest image load --name {reference} FILE takes it in from an archive")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        assert_eq!(node(REPOSITORY, DEFAULT), "knest.dev/node:v1.37.2");
+        assert_eq!(kernel("r.example/k"), "r.example/k/kernel:latest");
+    }
+
+    #[test]
+    fn one_command_for_each_of_knests_own() {
+        let hint = how_to_get("r.example/k/node:v1.36.3");
+        assert!(
+            hint.starts_with("make images KUBERNETES_VERSION=v1.36.3 builds"),
+            "{hint}"
+        );
+        assert!(how_to_get("knest.dev/node:v1.37.2").starts_with("make images builds"));
+        assert!(how_to_get("knest.dev/kernel:latest").starts_with("make images builds"));
+        let hint = how_to_get("r.example/mine:v1");
+        assert!(
+            hint.contains("image load --name r.example/mine:v1"),
+            "{hint}"
+        );
+    }
+}
