@@ -32,7 +32,7 @@ install: deps ## Build the release binary and put it and its manual pages into P
 	$(DESTDIR)$(PREFIX)/bin/knest man $(DESTDIR)$(PREFIX)/share/man/man1
 
 images: build ## Build kernel and node image (KUBERNETES_VERSION=v1.36.3: another one; PUSH=REPOSITORY: to a registry)
-	@$(if $(KUBERNETES_VERSION),KNEST_KUBERNETES_VERSION=$(KUBERNETES_VERSION)) $(if $(PUSH),KNEST_PUSH=$(PUSH)) images/build.sh
+	@$(if $(KUBERNETES_VERSION),KNEST_KUBERNETES_VERSION=$(KUBERNETES_VERSION)) $(if $(PUSH),KNEST_PUSH=$(PUSH)) images/build.sh $(if $(PUSH),virtink,all)
 
 lint: deps ## Check formatting, lints, documentation, scripts and, with cargo-deny, dependencies
 	@scripts/lint

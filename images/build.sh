@@ -1,13 +1,15 @@
 #!/bin/bash
 # Builds the images and hands them to knest's image store; what did not change comes from the cache.
-# usage: build.sh [all|kernel|node|hollow]
+# usage: build.sh [all|kernel|node|virtink|hollow]
 #
 #   all                         the kernel and the node image
+#   virtink                     the bases for Virtink, and the node image on its own
 #   hollow                      only the tests' kubelet, kubemark
 #
 #   KNEST                       the knest to load them with; empty: build only, and print the files
 #   KNEST_IMAGE_REPOSITORY      how their names begin: knest.dev unless set
-#   KNEST_PUSH                  a registry's repository that gets them instead: registry.example/knest
+#   KNEST_PUSH                  a registry's repository that gets them instead: registry.example/knest; it gets
+#                               all that a host cluster with Virtink pulls
 #   KNEST_PUSH_FLAGS            for skopeo, e.g. --dest-tls-verify=false
 #   KNEST_KUBERNETES_VERSION    v1.37.2 unless set
 #   KNEST_KUBERNETES_BINARIES   a directory with Kubernetes's binaries of that version
@@ -57,7 +59,7 @@ kernel() {
     sbom=$cached
     cached kernel-base "$(hash_of "$(gcc --version | head -n 1)" -- kernel-base oci.sh)" kernel-base/build.sh
     base=$cached
-    [ -z "${KNEST_PUSH-}" ] || hand kernel-base:latest "$cached/image.tar"
+    kernel_base=$cached/image.tar
     cached kernel-image "$(hash_of "$vmlinux" "$sbom" "$base" -- kernel/image.sh oci.sh)" \
         kernel/image.sh "$vmlinux" "$sbom/sbom" "$base"
     hand "kernel:$(<"$vmlinux/version")" "$cached/image.tar"
@@ -114,7 +116,34 @@ node() {
     base=$cached
     cached "node-$minor" "$(hash_of "$version" "$base" "${programs[@]}" -- node engine.sh oci.sh "${given[@]}")" \
         node/build.sh "knest.dev/node:$version" "$version" "$base" "${programs[@]}"
-    hand "node:$version" "$cached/image.tar"
+    node_image=$cached/image.tar
+    # A registry gets it in Virtink's form.
+    [ -n "${KNEST_PUSH-}" ] || hand "node:$version" "$node_image"
+}
+
+# virtink: what a host cluster needs; the kernel image serves it as it is.
+virtink() {
+    need cargo gcc
+    kernel
+    node
+    local name=container-rootfs base
+    hand kernel-base:latest "$kernel_base"
+    cached $name-base "$(hash_of "$(rustc --version)" -- $name-base oci.sh ../rootfs/src ../rootfs/entrypoint \
+        ../rootfs/Cargo.toml ../Cargo.lock)" $name-base/build.sh
+    base=$cached/image.tar
+    hand $name-base:latest "$base"
+    cached "node-rootfs-$minor" "$(hash_of "$base" "$node_image" -- node/Dockerfile.$name engine.sh)" rootfs_form "$base"
+    if [ -n "${KNEST_PUSH-}" ]; then
+        hand "node:$version" "$cached/image.tar"
+    else
+        hand "node:$version-$name" "$cached/image.tar"
+    fi
+}
+# rootfs_form BASE DIRECTORY
+rootfs_form() {
+    ./engine.sh "$2" "knest.dev/node:$version-container-rootfs" -a "knest.dev/container-rootfs-base:latest=$1" \
+        -a "knest.dev/node:$version=$node_image" -- --file node/Dockerfile.container-rootfs \
+        --build-arg "BASE=knest.dev/container-rootfs-base:latest" --build-arg "NODE=knest.dev/node:$version" node
 }
 
 hollow() {
@@ -129,6 +158,6 @@ all)
     kernel
     node
     ;;
-kernel | node | hollow) "$1" ;;
-*) die "usage: build.sh [all|kernel|node|hollow]" ;;
+kernel | node | virtink | hollow) "$1" ;;
+*) die "usage: build.sh [all|kernel|node|virtink|hollow]" ;;
 esac
