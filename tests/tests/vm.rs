@@ -28,7 +28,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let env = Env::new();
+        Self::of(Env::new())
+    }
+
+    fn of(env: Env) -> Self {
         let all = [
             Guest::Ok,
             Guest::Off,
@@ -113,11 +116,11 @@ impl Bench {
         self.env.state().join("knest/vms").join(name)
     }
 
+    /// Kills a process that `info` names, and returns its number.
     fn kill(&self, name: &str, whom: &str) -> i64 {
         let info = self.json(&["info", name]);
         let pid = info[whom].as_i64().expect("a process");
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        kill_process(raw.expect("a process"), Signal::KILL).expect("a signal");
+        kill(pid);
         pid
     }
 
@@ -132,6 +135,21 @@ impl Bench {
         allowed.push(&state);
         self.snapshot.assert_nothing_left(LIMIT, &allowed);
     }
+}
+
+/// Kills a process and waits until it is dead, reaped or not.
+fn kill(pid: i64) {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    kill_process(raw.expect("a process"), Signal::KILL).expect("a signal");
+    wait::until("its death", LIMIT, Duration::from_millis(1), || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map_or("Z", |(_, rest)| rest);
+        if state.starts_with(['Z', 'X']) {
+            Ok(())
+        } else {
+            Err(stat)
+        }
+    });
 }
 
 /// A failed test leaves no VM behind.
@@ -318,10 +336,21 @@ fn the_end_of_cloud_hypervisor_is_reported() {
     bench.kill("demo", "supervisor");
     let pid = fs::read_to_string(bench.directory("demo").join("run.json")).expect("its state");
     let run: Value = serde_json::from_str(&pid).expect("JSON");
-    let pid = i32::try_from(run["process"]["pid"].as_i64().expect("a process")).expect("a process");
-    kill_process(Pid::from_raw(pid).expect("a process"), Signal::KILL).expect("a signal");
+    kill(run["process"]["pid"].as_i64().expect("a process"));
     bench.until_state("demo", "failed");
     bench.ok(&["remove", "demo"]);
+    bench.nothing_left();
+
+    // With --rm, the next look at anything takes away what nobody watched.
+    bench.run(Guest::Spin, "demo", &["--rm"]);
+    let pid = bench.json(&["info", "demo"])["pid"].clone();
+    bench.kill("demo", "supervisor");
+    kill(pid.as_i64().expect("a process"));
+    wait::until("its directory is gone", LIMIT, POLL, || {
+        let list = bench.json(&["list"]);
+        let there = bench.directory("demo").exists();
+        if there { Err(list) } else { Ok(()) }
+    });
     bench.nothing_left();
 }
 
@@ -487,6 +516,28 @@ fn a_network_of_its_own_comes_and_goes() {
     }
     bench.kill("demo", "supervisor");
     assert!(links().contains("tap0a"), "the same namespace as before");
+    bench.ok(&["stop", "demo", "--force"]);
+    bench.ok(&["remove", "demo"]);
+    bench.nothing_left();
+}
+
+/// Who is nobody in particular.
+const USER: u32 = 12_345;
+
+#[test]
+fn an_ordinary_user_has_vms_and_networks_too() {
+    need!(Vm, Root, Images);
+    let test = "an_ordinary_user_has_vms_and_networks_too";
+    if program("nft").is_none() || program("setpriv").is_none() {
+        return knest_tests::need::skip(test, "no nft or setpriv");
+    }
+    let bench = Bench::of(Env::new().owned_by(USER));
+    bench.run(Guest::Spin, "demo", &["--net", "user"]);
+    bench.until_logged("demo", "S\n");
+    bench.kill("demo", "supervisor");
+    bench.ok(&["reboot", "demo"]);
+    bench.until_logged("demo", "S\nS\n");
+    assert_eq!(bench.state("demo"), "running");
     bench.ok(&["stop", "demo", "--force"]);
     bench.ok(&["remove", "demo"]);
     bench.nothing_left();

@@ -56,9 +56,11 @@ pub(crate) async fn start(dir: &VmDir) -> Result<()> {
     }
 }
 
-/// Sees to it that a running VM has a supervisor: the one that lives, or a new one.
+/// Sees to it that a running VM has a supervisor, the one that lives or a new one, and that somebody
+/// clears up after a VM that ended without.
 pub(crate) async fn ensure_supervisor(dir: &VmDir) -> Result<()> {
-    if daemon::living(dir.path()).is_some() || dir.living()?.is_none() {
+    let runs = matches!(dir.run_state()?, Some(Run::Running { .. }));
+    if !runs || daemon::living(dir.path()).is_some() {
         return Ok(());
     }
     let arguments = ["--vm", dir.name.as_str()];
@@ -66,11 +68,13 @@ pub(crate) async fn ensure_supervisor(dir: &VmDir) -> Result<()> {
     daemon::launch(&what, dir.path(), &arguments, FIND, || served(dir)).await
 }
 
-/// Whether somebody serves the console, which is the last thing that a supervisor sets up.
+/// Whether somebody serves the console, which is the last thing that a supervisor sets up, or wrote down
+/// how the VM ended.
 async fn served(dir: &VmDir) -> Result<()> {
-    // An end that comes quicker than the console is an answer too.
-    if dir.living()?.is_none() {
-        return Ok(());
+    match dir.run_state()? {
+        Some(Run::Running { process }) if process.alive() => {}
+        Some(Run::Running { .. }) => return Err(Failure::host("its end is not written down")),
+        _ => return Ok(()),
     }
     let connected = SocketDir::open(dir.path())?.connect("console.sock").await;
     connected
@@ -192,11 +196,12 @@ pub(crate) async fn when_ended(dir: &VmDir) -> Result<Ended> {
     }
 }
 
-/// Waits until the supervisor of a VM that ended has cleared up and is gone, or as long as that may
-/// take.
-pub(crate) async fn cleared(dir: &VmDir) {
+/// Waits until the supervisor of a VM that ended has cleared up and is gone, with all of the VM if it is
+/// to be `removed`, or as long as that may take.
+pub(crate) async fn cleared(dir: &VmDir, removed: bool) {
     let deadline = Instant::now() + SETTLE;
-    while Instant::now() < deadline && daemon::living(dir.path()).is_some() {
+    let left = || daemon::living(dir.path()).is_some() || (removed && dir.path().exists());
+    while Instant::now() < deadline && left() {
         tokio::time::sleep(POLL).await;
     }
 }

@@ -127,7 +127,7 @@ pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
         Err(failure) => Err(failure),
     };
     drop(lock);
-    vm::cleared(&dir).await;
+    vm::cleared(&dir, args.rm).await;
     judged
 }
 
