@@ -14,19 +14,6 @@ use crate::info::PciDeviceInfo;
 use crate::request::{self, Request};
 use crate::validate::{Problem, settle};
 
-/// Adds one device of a list of the configuration: checked alone, sent, noted.
-macro_rules! add {
-    ($vm:expr, $field:ident, $device:expr, $request:expr) => {{
-        let note = |config: &mut VmConfig| config.$field.push($device.clone());
-        let mut alone = VmConfig::default();
-        note(&mut alone);
-        $vm.hypervisor().capabilities().check(&alone)?;
-        let added = $vm.add(&$request).await?;
-        $vm.note_config(note);
-        Ok(added)
-    }};
-}
-
 impl Vm {
     /// Adds any device by its request, which is neither checked nor remembered here; the answer is its
     /// PCI address when the VM runs.
@@ -38,12 +25,34 @@ impl Vm {
         self.or_death(result).await
     }
 
+    /// Adds a device that `note` adds to a configuration too: checked alone, sent, noted.
+    async fn add_noted(
+        &self,
+        request: &Request,
+        note: impl Fn(&mut VmConfig),
+    ) -> Result<Option<PciDeviceInfo>> {
+        self.check_alone(&note)?;
+        let added = self.add(request).await?;
+        self.note_config(note);
+        Ok(added)
+    }
+
+    /// Refuses what the running version would drop of a device.
+    fn check_alone(&self, note: impl Fn(&mut VmConfig)) -> Result<()> {
+        let mut alone = VmConfig::default();
+        note(&mut alone);
+        self.hypervisor().capabilities().check(&alone)
+    }
+
     /// Adds a disk.
     ///
     /// # Errors
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_disk(&self, disk: &DiskConfig) -> Result<Option<PciDeviceInfo>> {
-        add!(self, disks, disk, request::vm_add_disk(disk))
+        self.add_noted(&request::vm_add_disk(disk), |config| {
+            config.disks.push(disk.clone());
+        })
+        .await
     }
 
     /// Adds a shared directory. Its virtiofsd must be listening.
@@ -51,7 +60,10 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_fs(&self, fs: &FsConfig) -> Result<Option<PciDeviceInfo>> {
-        add!(self, fs, fs, request::vm_add_fs(fs))
+        self.add_noted(&request::vm_add_fs(fs), |config| {
+            config.fs.push(fs.clone());
+        })
+        .await
     }
 
     /// Adds a device behind a vhost-user socket (v52), which must be listening.
@@ -63,7 +75,10 @@ impl Vm {
         device: &GenericVhostUserConfig,
     ) -> Result<Option<PciDeviceInfo>> {
         let request = request::vm_add_generic_vhost_user(device);
-        add!(self, generic_vhost_user, device, request)
+        self.add_noted(&request, |config| {
+            config.generic_vhost_user.push(device.clone());
+        })
+        .await
     }
 
     /// Adds a file as persistent memory.
@@ -71,7 +86,10 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_pmem(&self, pmem: &PmemConfig) -> Result<Option<PciDeviceInfo>> {
-        add!(self, pmem, pmem, request::vm_add_pmem(pmem))
+        self.add_noted(&request::vm_add_pmem(pmem), |config| {
+            config.pmem.push(pmem.clone());
+        })
+        .await
     }
 
     /// Adds a VFIO device by its path.
@@ -79,7 +97,10 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_device(&self, device: &DeviceConfig) -> Result<Option<PciDeviceInfo>> {
-        add!(self, devices, device, request::vm_add_device(device))
+        self.add_noted(&request::vm_add_device(device), |config| {
+            config.devices.push(device.clone());
+        })
+        .await
     }
 
     /// Adds a vfio-user device. Its socket must be listening.
@@ -91,7 +112,10 @@ impl Vm {
         device: &UserDeviceConfig,
     ) -> Result<Option<PciDeviceInfo>> {
         let request = request::vm_add_user_device(device);
-        add!(self, user_devices, device, request)
+        self.add_noted(&request, |config| {
+            config.user_devices.push(device.clone());
+        })
+        .await
     }
 
     /// Adds a vDPA device.
@@ -99,7 +123,10 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_vdpa(&self, device: &VdpaConfig) -> Result<Option<PciDeviceInfo>> {
-        add!(self, vdpa, device, request::vm_add_vdpa(device))
+        self.add_noted(&request::vm_add_vdpa(device), |config| {
+            config.vdpa.push(device.clone());
+        })
+        .await
     }
 
     /// Adds a vsock, the only one.
@@ -107,14 +134,9 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_vsock(&self, vsock: &VsockConfig) -> Result<Option<PciDeviceInfo>> {
-        let alone = VmConfig {
-            vsock: Some(vsock.clone()),
-            ..VmConfig::default()
-        };
-        self.hypervisor().capabilities().check(&alone)?;
-        let added = self.add(&request::vm_add_vsock(vsock)).await?;
-        self.note_config(|config| config.vsock = Some(vsock.clone()));
-        Ok(added)
+        let request = request::vm_add_vsock(vsock);
+        self.add_noted(&request, |config| config.vsock = Some(vsock.clone()))
+            .await
     }
 
     /// Adds a network interface on a TAP device that exists by name, or one that Cloud Hypervisor makes.
@@ -122,7 +144,10 @@ impl Vm {
     /// # Errors
     /// As [`Vm::call`], and [`Error::Unsupported`].
     pub async fn add_net(&self, net: &NetConfig) -> Result<Option<PciDeviceInfo>> {
-        add!(self, net, net, request::vm_add_net(net))
+        self.add_noted(&request::vm_add_net(net), |config| {
+            config.net.push(net.clone());
+        })
+        .await
     }
 
     /// Adds a network interface on open TAP descriptors, one a queue pair, and looks whether they
@@ -142,11 +167,9 @@ impl Vm {
                 reason: "needs an id and at least one descriptor".to_owned(),
             }]);
         };
-        let alone = VmConfig {
-            net: vec![net.clone()],
-            ..VmConfig::default()
-        };
-        self.hypervisor().capabilities().check(&alone)?;
+        self.check_alone(|config| {
+            config.net.push(net.clone());
+        })?;
         let request = request::vm_add_net(&net);
         let result = self.client().call_with_fds(&request, fds).await;
         self.or_death(result).await?;
