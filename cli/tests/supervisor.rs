@@ -9,6 +9,8 @@
 )]
 #[path = "../../vmm/tests/support/guest.rs"]
 mod guest;
+#[path = "../../vmm/tests/support/skip.rs"]
+mod skip;
 
 use guest::{Guest, elf};
 use serde_json::{Value, json};
@@ -228,21 +230,14 @@ fn vmms(test: &str) -> Vec<(&'static str, &'static str)> {
     vmms
 }
 
-/// Says so as all of knest's tests do: see `need.rs` of the whole-binary tests.
-#[expect(clippy::print_stdout, reason = "a skip must be seen")]
+/// A skip, unless what is missing was required.
 fn skip(test: &str, reason: &str) {
-    let line = format!("SKIP {test}: {reason}");
     let required = std::env::var("KNEST_REQUIRE").unwrap_or_default();
     let must = required
         .split(',')
         .any(|need| ["vm", "cluster", "all"].contains(&need.trim()));
-    assert!(!must, "KNEST_REQUIRE={required}, but {line}");
-    println!("{line}");
-    if let Some(path) = std::env::var_os("KNEST_SKIPS") {
-        let mut options = fs_err::OpenOptions::new();
-        let mut file = options.create(true).append(true).open(path).unwrap();
-        writeln!(file, "{line}").unwrap();
-    }
+    assert!(!must, "KNEST_REQUIRE={required}, but SKIP {test}: {reason}");
+    skip::skip(test, reason);
 }
 
 fn stdout(output: &Output) -> String {

@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use knest_vmm::config::MemoryConfig;
-use knest_vmm::device::FsConfig;
 use knest_vmm::shutdown::Ladder;
 use knest_vmm::vm::{State, Vm};
 use knest_vmm::wait::{Seen, wait_until};
-use support::Bench;
 use support::guest::Guest;
+use support::{Bench, sharing, virtiofsds};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -21,14 +19,6 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../images/launcher")
         .join(name)
-}
-
-/// Every virtiofsd of this machine.
-fn daemons() -> Vec<PathBuf> {
-    let named = std::env::var_os("KNEST_VIRTIOFSD").map(PathBuf::from);
-    let usual = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"].map(PathBuf::from);
-    let found = named.into_iter().chain(usual);
-    found.filter(|path| path.is_file()).collect()
 }
 
 /// The daemon that the script runs now.
@@ -80,7 +70,7 @@ fn kill(pid: i32, signal: rustix::process::Signal) {
 async fn a_script_keeps_a_share_over_reboots() {
     let test = "a_script_keeps_a_share_over_reboots";
     let Some(_) = Bench::new(test) else { return };
-    let daemons = daemons();
+    let daemons = virtiofsds();
     if daemons.is_empty() || !rustix::process::geteuid().is_root() {
         support::skip(test, "no virtiofsd, or not root");
         return;
@@ -96,16 +86,7 @@ async fn keeps(bench: Bench, daemon: &Path, sandbox: &str) {
     let shared = bench.path().join("shared");
     std::fs::create_dir(&shared).unwrap();
     let socket = bench.path().join("fs.sock");
-    let mut config = bench.config(Guest::Spin);
-    config.memory = Some(MemoryConfig {
-        shared: true,
-        ..MemoryConfig::of(128 << 20)
-    });
-    config.fs = vec![FsConfig {
-        tag: "share".into(),
-        socket: socket.clone(),
-        ..FsConfig::default()
-    }];
+    let config = sharing(bench.config(Guest::Spin), &socket);
     // The script is told the VM's process, which there is only once the VM has been made.
     let vm = Vm::create(bench.launch(), config).await.unwrap();
     let mut share = Command::new(script("virtiofsd-share"))
@@ -135,7 +116,7 @@ async fn keeps(bench: Bench, daemon: &Path, sandbox: &str) {
 #[tokio::test]
 async fn shares_start_together_and_end_at_a_signal() {
     let test = "shares_start_together_and_end_at_a_signal";
-    let Some(daemon) = daemons().into_iter().next() else {
+    let Some(daemon) = virtiofsds().into_iter().next() else {
         return support::skip(test, "no virtiofsd");
     };
     if !rustix::process::geteuid().is_root() {

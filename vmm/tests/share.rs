@@ -3,35 +3,15 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use knest_vmm::config::MemoryConfig;
-use knest_vmm::device::FsConfig;
 use knest_vmm::shutdown::Ladder;
 use knest_vmm::virtiofsd::{Sandbox, Share, Virtiofsd, flavor};
 use knest_vmm::vm::{State, Vm};
 use knest_vmm::wait::{Seen, wait_until};
-use support::Bench;
 use support::guest::Guest;
-
-/// Every virtiofsd of this machine.
-fn daemons() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::env::var_os("KNEST_VIRTIOFSD")
-        .map(PathBuf::from)
-        .into_iter()
-        .collect();
-    found.extend(
-        [
-            "/usr/libexec/virtiofsd",
-            "/usr/lib/virtiofsd",
-            "/usr/lib/qemu/virtiofsd",
-        ]
-        .map(PathBuf::from),
-    );
-    found.retain(|path| path.is_file());
-    found
-}
+use support::{Bench, sharing, virtiofsds};
 
 async fn share_of(program: &Path, bench: &Bench) -> Share {
     let directory = bench.path().join("shared");
@@ -44,7 +24,7 @@ async fn share_of(program: &Path, bench: &Bench) -> Share {
 async fn reboots_and_survives_the_daemons_death() {
     let test = "reboots_and_survives_the_daemons_death";
     let Some(_) = Bench::new(test) else { return };
-    let daemons = daemons();
+    let daemons = virtiofsds();
     if daemons.is_empty() || !rustix::process::geteuid().is_root() {
         support::skip(test, "no virtiofsd, or not root");
         return;
@@ -54,16 +34,7 @@ async fn reboots_and_survives_the_daemons_death() {
             return;
         };
         let share = share_of(&program, &bench).await;
-        let mut config = bench.config(Guest::Spin);
-        config.memory = Some(MemoryConfig {
-            shared: true,
-            ..MemoryConfig::of(128 << 20)
-        });
-        config.fs = vec![FsConfig {
-            tag: "share".into(),
-            socket: share.socket.clone(),
-            ..FsConfig::default()
-        }];
+        let config = sharing(bench.config(Guest::Spin), &share.socket);
         let daemon = Virtiofsd::start(share).unwrap();
         let vm = Vm::start(bench.launch(), config).await.unwrap();
         for count in 1..=3 {

@@ -8,15 +8,17 @@
 )]
 
 pub(crate) mod guest;
+mod skip;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guest::Guest;
 use knest_vmm::config::{ConsoleConfig, CpusConfig, MemoryConfig, Payload, SerialConfig, VmConfig};
+use knest_vmm::device::FsConfig;
 use knest_vmm::hypervisor::Launch;
 use knest_vmm::wait::{Seen, wait_until};
+pub(crate) use skip::skip;
 
 /// The Cloud Hypervisor to test with, or `None` after saying why `test` is skipped.
 pub(crate) fn cloud_hypervisor(test: &str) -> Option<PathBuf> {
@@ -34,19 +36,6 @@ pub(crate) fn cloud_hypervisor(test: &str) -> Option<PathBuf> {
     );
     skip(test, missing);
     None
-}
-
-/// Says why `test` is skipped, where `make test` counts it too.
-pub(crate) fn skip(test: &str, reason: &str) {
-    let line = format!("SKIP {test}: {reason}\n");
-    eprint!("{line}");
-    if let Some(skips) = std::env::var_os("KNEST_SKIPS") {
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(skips);
-        file.unwrap().write_all(line.as_bytes()).unwrap();
-    }
 }
 
 fn find() -> Option<PathBuf> {
@@ -160,4 +149,32 @@ pub(crate) fn config(kernel: PathBuf) -> VmConfig {
         console: Some(ConsoleConfig::off()),
         ..VmConfig::default()
     }
+}
+
+/// The same with a shared directory, whose virtiofsd listens on `socket`.
+pub(crate) fn sharing(config: VmConfig, socket: &Path) -> VmConfig {
+    VmConfig {
+        memory: Some(MemoryConfig {
+            shared: true,
+            ..MemoryConfig::of(128 << 20)
+        }),
+        fs: vec![FsConfig {
+            tag: "share".into(),
+            socket: socket.to_owned(),
+            ..FsConfig::default()
+        }],
+        ..config
+    }
+}
+
+/// Every virtiofsd of this machine.
+pub(crate) fn virtiofsds() -> Vec<PathBuf> {
+    let named = std::env::var_os("KNEST_VIRTIOFSD").map(PathBuf::from);
+    let usual = [
+        "/usr/libexec/virtiofsd",
+        "/usr/lib/virtiofsd",
+        "/usr/lib/qemu/virtiofsd",
+    ];
+    let found = named.into_iter().chain(usual.map(PathBuf::from));
+    found.filter(|path| path.is_file()).collect()
 }

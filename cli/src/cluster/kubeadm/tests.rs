@@ -10,6 +10,9 @@ use std::process::Command;
 use time::OffsetDateTime;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
+#[path = "../../../../vmm/tests/support/skip.rs"]
+mod skip;
+
 fn parse(text: &str) -> Vec<Value> {
     serde_yaml_ng::Deserializer::from_str(text)
         .map(|document| Value::deserialize(document).unwrap())
@@ -117,12 +120,7 @@ fn kubeadm() -> Option<PathBuf> {
     if kubeadm.is_none() {
         let test = std::thread::current();
         let name = test.name().unwrap_or("kubeadm");
-        let line = format!("SKIP {name}: no kubeadm ($KNEST_KUBEADM or PATH)\n");
-        eprint!("{line}");
-        if let Some(skips) = std::env::var_os("KNEST_SKIPS") {
-            let mut file = fs_err::OpenOptions::new().append(true).open(skips).unwrap();
-            std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
-        }
+        skip::skip(name, "no kubeadm ($KNEST_KUBEADM or PATH)");
     }
     kubeadm
 }
