@@ -1,7 +1,7 @@
 //! Runs a command in the lab (`tests/lab/run`): a software-emulated host with nested SVM, where
 //! the real Cloud Hypervisor boots a stock kernel whatever this machine's KVM can do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -79,10 +79,6 @@ pub fn missing() -> Option<String> {
     })
 }
 
-/// Cargo tells each run where the crate lies; what it told the compiler may be another checkout's
-/// place, since checkouts share a target directory.
 fn script() -> PathBuf {
-    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
-        .join("lab/run")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("lab/run")
 }

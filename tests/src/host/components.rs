@@ -81,7 +81,7 @@ impl Files<'_> {
     }
 
     pub(super) fn controller_manager(&self) -> Command {
-        let mut command = self.client("kube-controller-manager");
+        let mut command = self.only("kube-controller-manager");
         for (name, file) in [
             ("root-ca-file", "ca.crt"),
             ("service-account-private-key-file", "sa.key"),
@@ -90,25 +90,11 @@ impl Files<'_> {
         ] {
             flag(&mut command, name, self.pki(file).display());
         }
-        // Its own limit would make a test of 500 nodes wait for it.
-        command.args([
-            "--leader-elect=false",
-            "--secure-port=0",
-            "--kube-api-qps=500",
-            "--kube-api-burst=500",
-        ]);
         command
     }
 
     pub(super) fn scheduler(&self) -> Command {
-        let mut command = self.client("kube-scheduler");
-        command.args([
-            "--leader-elect=false",
-            "--secure-port=0",
-            "--kube-api-qps=500",
-            "--kube-api-burst=500",
-        ]);
-        command
+        self.only("kube-scheduler")
     }
 
     /// On the node of this name; NodePorts are open at every host's address.
@@ -122,6 +108,19 @@ impl Files<'_> {
             "--conntrack-max-per-core=0",
             "--healthz-bind-address=127.0.0.1:10256",
             "--metrics-bind-address=127.0.0.1:10249",
+        ]);
+        command
+    }
+
+    /// A client of which there is one: no leader is to be elected. Its own limit would make a test of
+    /// 500 nodes wait for it.
+    fn only(&self, name: &str) -> Command {
+        let mut command = self.client(name);
+        command.args([
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--kube-api-qps=500",
+            "--kube-api-burst=500",
         ]);
         command
     }
