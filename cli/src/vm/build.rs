@@ -2,6 +2,7 @@
 
 use super::spec::{DiskSpec, NetSpec, VmSpec};
 use super::state::VmDir;
+use crate::cluster::references;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use crate::provider::local::network::find_pasta;
@@ -10,8 +11,6 @@ use crate::ui::Reporter;
 use knest_rootfs::Seed;
 use std::path::Path;
 
-/// The kernel of VMs that bring none.
-const KERNEL_IMAGE: &str = "knest.dev/kernel:latest";
 const SEED: &str = "seed.img";
 /// What a guest of ours is told when its user has nothing to tell.
 const NOTHING: &str = "#cloud-config\n";
@@ -40,10 +39,11 @@ pub(crate) async fn make(
     reporter: &dyn Reporter,
 ) -> Result<()> {
     let (paths, dir) = (paths.clone(), dir.clone());
+    let kernel = references::kernel(references::REPOSITORY);
     work::blocking(Some(reporter), move |task| {
         let mut spec = plan.spec;
         if needs_kernel(&spec) {
-            spec.kernel = image::find(&paths, KERNEL_IMAGE)?.kernel(&paths, task)?;
+            spec.kernel = image::find(&paths, &kernel)?.kernel(&paths, task)?;
         }
         if let Some((reference, size)) = &plan.image {
             let more = "give it more with --root-size";

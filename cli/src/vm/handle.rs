@@ -1,13 +1,15 @@
 //! A VM from a command's side: finding it, seeing to it that somebody supervises it, speaking with its
 //! Cloud Hypervisor, waiting for its end.
 
-use super::state::{Run, VmDir, list};
+use super::state::{UNWATCHED, VmDir, list};
 use crate::cluster::name::VmName;
 use crate::failure::{Failure, Kind, Result};
 use crate::paths::Paths;
 use crate::provider::local::daemon;
+use crate::provider::local::life::{End, Life, Run};
 use crate::provider::local::process::tail;
 use crate::provider::local::socket::SocketDir;
+use crate::provider::local::work;
 use knest_vmm::Error;
 use knest_vmm::hypervisor::Files;
 use knest_vmm::vm::Vm;
@@ -45,7 +47,7 @@ pub(crate) async fn start(dir: &VmDir) -> Result<()> {
     let what = format!("starting VM {}", dir.name);
     let answer = || async move {
         match dir.run_state()? {
-            Some(Run::Ended { failure, .. }) => Ok(failure.map(Failure::from)),
+            Some(Run::Ended(end)) => Ok(end.failure.map(Failure::from)),
             Some(Run::Running { .. }) => served(dir).await.map(|()| None),
             _ => Err(Failure::host("it has not booted")),
         }
@@ -127,21 +129,14 @@ pub(crate) async fn attach(dir: &VmDir) -> Result<Open> {
 pub(crate) fn not_running(dir: &VmDir) -> Result<Failure> {
     let name = &dir.name;
     let what = match dir.run_state()? {
-        Some(Run::Ended { reason, .. }) => format!("VM {name} does not run: {reason}"),
+        Some(Run::Ended(end)) => format!("VM {name} does not run: {}", end.reason),
         Some(Run::Starting) => format!("VM {name} does not run yet"),
         _ => format!("VM {name} does not run"),
     };
     Ok(Failure::usage(what).hint(format!("to start it: knest vm start {name}")))
 }
 
-/// How a VM ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) clean: bool,
-    pub(crate) reason: String,
-}
-
-impl Ended {
+impl End {
     /// An end that nobody asked for is a failure, with the VM's last words.
     pub(crate) fn judge(self, dir: &VmDir) -> Result<()> {
         if self.clean {
@@ -155,20 +150,14 @@ impl Ended {
 
 /// How it ended, `None` while it runs. One that ended while nobody watched is known as such once its
 /// supervisor had the time to say more.
-fn ended(dir: &VmDir) -> Result<Option<Ended>> {
+fn ended(dir: &VmDir) -> Result<Option<End>> {
     Ok(match dir.run_state()? {
-        Some(Run::Ended { clean, reason, .. }) => Some(Ended { clean, reason }),
+        Some(Run::Ended(end)) => Some(end),
         Some(Run::Running { process }) if process.alive() => None,
         Some(Run::Running { .. }) if daemon::living(dir.path()).is_some() => None,
-        Some(Run::Running { .. }) => Some(Ended {
-            clean: false,
-            reason: "Cloud Hypervisor ended while nobody watched".into(),
-        }),
+        Some(Run::Running { .. }) => Some(End::new(false, UNWATCHED)),
         Some(Run::Starting) => None,
-        None => Some(Ended {
-            clean: true,
-            reason: "it was removed".into(),
-        }),
+        None => Some(End::new(true, "it was removed")),
     })
 }
 
@@ -186,7 +175,7 @@ pub(crate) async fn keep_supervised(dir: &VmDir) {
 }
 
 /// Waits until a VM ends, which may take years, and keeps it supervised meanwhile.
-pub(crate) async fn when_ended(dir: &VmDir) -> Result<Ended> {
+pub(crate) async fn when_ended(dir: &VmDir) -> Result<End> {
     loop {
         if let Some(end) = ended(dir)? {
             return Ok(end);
@@ -208,7 +197,7 @@ pub(crate) async fn cleared(dir: &VmDir, removed: bool) {
 
 /// How a VM ended whose process is gone, and nothing of it left running: its supervisor clears up
 /// within a moment, else it is done here.
-pub(crate) async fn settled(dir: &VmDir) -> Result<Option<Ended>> {
+pub(crate) async fn settled(dir: &VmDir) -> Result<Option<End>> {
     let deadline = Instant::now() + SETTLE;
     while Instant::now() < deadline && daemon::living(dir.path()).is_some() {
         // It takes everything away by itself, once nobody reads in there any more.
@@ -221,9 +210,7 @@ pub(crate) async fn settled(dir: &VmDir) -> Result<Option<Ended>> {
         tokio::time::sleep(POLL).await;
     }
     let cleaning = dir.clone();
-    tokio::task::spawn_blocking(move || cleaning.end_processes())
-        .await
-        .map_err(|e| Failure::internal("ending what is left").because(e))??;
+    work::blocking(None, move |_| cleaning.end_processes()).await?;
     ended(dir)
 }
 
@@ -235,12 +222,11 @@ pub(crate) async fn discard(dir: &VmDir) -> Result<()> {
         Ok::<_, Failure>(())
     })?;
     let dir = dir.clone();
-    tokio::task::spawn_blocking(move || {
+    work::blocking(None, move |_| {
         dir.end_processes()?;
         dir.clear()
     })
     .await
-    .map_err(|e| Failure::internal("removing a VM").because(e))?
 }
 
 /// What Cloud Hypervisor, or the way to it, failed with.

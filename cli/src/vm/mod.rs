@@ -26,6 +26,7 @@ mod status;
 mod supervisor;
 mod terminal;
 
+pub(crate) use crate::provider::local::life::Life;
 pub(crate) use build::{Plan, make, reclaim, user_data};
 pub(crate) use handle::{
     Open, attach, cleared, discard, ensure_supervisor, existing, failure, has_ended,

@@ -8,7 +8,7 @@ use super::spec::{NetSpec, VmSpec};
 use crate::failure::{Failure, Result};
 use crate::paths::Paths;
 use crate::provider::local::{
-    find_cloud_hypervisor, find_nft, image, kvm_refusal, look_at_kvm, memory_available, namespaces,
+    image, kvm_refusal, look_at_kvm, memory_available, namespaces, need_cloud_hypervisor, need_nft,
 };
 
 /// Checks all of it.
@@ -18,11 +18,7 @@ pub(crate) async fn check(paths: &Paths, plan: &Plan) -> Result<()> {
     if let Some((reference, _)) = &plan.image {
         image::find(paths, reference)?;
     }
-    if find_cloud_hypervisor(&paths.programs()).is_none() {
-        return Err(
-            Failure::host("cloud-hypervisor is not installed").hint("knest setup fetches it")
-        );
-    }
+    need_cloud_hypervisor(&paths.programs())?;
     // A kernel of the user's own may be one that any KVM runs.
     if needs_kernel(spec)
         && let Some(refusal) = kvm_refusal(&look_at_kvm())
@@ -36,9 +32,7 @@ pub(crate) async fn check(paths: &Paths, plan: &Plan) -> Result<()> {
         check_flavor(&program, flavor_of(&program).await?, read_only)?;
     }
     if matches!(spec.net, Some(NetSpec::User { .. })) {
-        if find_nft().is_none() {
-            return Err(Failure::host("nft is not installed").hint("install nftables"));
-        }
+        need_nft()?;
         namespaces().await?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! ```text
 //! $XDG_STATE_HOME/knest/vms/NAME/      0700; the working directory of all its processes
 //!   vm.json             what the VM should be, versioned. No vm.json, no VM.
-//!   run.json            its process, or how it ended
+//!   run.json            its process, or how it ended; see provider/local/life
 //!   lock                flock: held by the command that makes, starts or removes it, and who that is
 //!   supervisor.{lock,json,log}      see provider/local/daemon
 //!   disk.raw | disk.qcow2           the root disk, a clone of cache/disks (from an image only)
@@ -15,25 +15,21 @@
 //!   api.sock, events.json, vmm.log  Cloud Hypervisor's
 //!   serial.log          all that it wrote to ttyS0; older pieces in serial.log.OFFSET
 //! ```
-//!
-//! ```text
-//!                 ┌──────────────── vm start ─────────────────┐
-//!                 ▼                                           │
-//! (vm.json) ─► Starting ─► Running { process } ─► Ended { clean | not }
-//! ```
 
 use crate::cluster::name::VmName;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
-use crate::provider::local::Report;
+use crate::provider::local::life::Life;
 use crate::provider::local::lock::{self, FileLock};
 use crate::provider::local::process::{Identity, marked};
 use crate::provider::local::state::{create_private, directories, read_json, remove, write_json};
 use crate::vm::spec::{VERSION, VmSpec};
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// What is said of an end that no supervisor saw.
+pub(super) const UNWATCHED: &str = "Cloud Hypervisor ended while nobody watched";
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -44,22 +40,10 @@ pub(crate) struct VmDir {
     path: PathBuf,
 }
 
-/// `run.json`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "state")]
-pub(crate) enum Run {
-    /// A supervisor is about to start it.
-    Starting,
-    /// It was started.
-    Running { process: Identity },
-    /// It ended.
-    Ended {
-        /// The guest powered itself off, or it was stopped.
-        clean: bool,
-        reason: String,
-        /// What its start failed with.
-        failure: Option<Report>,
-    },
+impl Life for VmDir {
+    fn run(&self) -> PathBuf {
+        self.path.join("run.json")
+    }
 }
 
 impl VmDir {
@@ -74,9 +58,6 @@ impl VmDir {
     }
     pub(crate) fn vm(&self) -> PathBuf {
         self.path.join("vm.json")
-    }
-    fn run(&self) -> PathBuf {
-        self.path.join("run.json")
     }
     fn lock(&self) -> PathBuf {
         self.path.join("lock")
@@ -112,21 +93,6 @@ impl VmDir {
     }
     pub(crate) fn save(&self, spec: &VmSpec) -> Result<()> {
         write_json(&self.vm(), spec)
-    }
-    /// What became of it, as far as anybody wrote it down.
-    pub(crate) fn run_state(&self) -> Result<Option<Run>> {
-        read_json(&self.run())
-    }
-    pub(crate) fn set_run_state(&self, run: &Run) -> Result<()> {
-        write_json(&self.run(), run)
-    }
-
-    /// Its Cloud Hypervisor, if that lives.
-    pub(crate) fn living(&self) -> Result<Option<Identity>> {
-        Ok(match self.run_state()? {
-            Some(Run::Running { process }) if process.alive() => Some(process),
-            _ => None,
-        })
     }
 
     /// Ends every process that bears its mark, but this one. Blocks.
@@ -209,6 +175,7 @@ impl Drop for VmLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::local::life::Run;
     use crate::vm::spec::testing::spec;
 
     fn dir(root: &Path) -> (Paths, VmDir) {

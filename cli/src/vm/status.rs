@@ -2,9 +2,10 @@
 
 use super::handle::files;
 use super::spec::VmSpec;
-use super::state::{Run, VmDir};
+use super::state::{UNWATCHED, VmDir};
 use crate::failure::Result;
 use crate::provider::local::daemon;
+use crate::provider::local::life::{Life, Run};
 use crate::provider::local::socket::SocketDir;
 use knest_vmm::client::{Client, Timeouts};
 use knest_vmm::error::Kind;
@@ -90,17 +91,11 @@ impl Status {
                 status.pid = Some(process.pid);
                 status.ask(dir).await?;
             }
-            Some(Run::Running { .. }) => {
-                status.fails("Cloud Hypervisor ended while nobody watched");
-            }
-            Some(Run::Ended {
-                clean: false,
-                reason,
-                ..
-            }) => status.fails(&reason),
-            Some(Run::Ended { reason, .. }) => {
+            Some(Run::Running { .. }) => status.fails(UNWATCHED),
+            Some(Run::Ended(end)) if !end.clean => status.fails(&end.reason),
+            Some(Run::Ended(end)) => {
                 status.state = State::Ended;
-                status.reason = Some(reason);
+                status.reason = Some(end.reason);
             }
         }
         Ok(Some(status))

@@ -5,14 +5,15 @@ use super::config;
 use super::daemons;
 use super::handle::failure;
 use super::spec::{NetSpec, VmSpec};
-use super::state::{Run, VmDir, VmLock};
+use super::state::{UNWATCHED, VmDir, VmLock};
 use crate::cluster::name::VmName;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
+use crate::provider::local::life::{End, Life, Run};
 use crate::provider::local::network::{self, Entry, Links, install_masquerade, tap_name};
 use crate::provider::local::process::Identity;
 use crate::provider::local::state::remove;
-use crate::provider::local::{Report, daemon, find_cloud_hypervisor, find_nft};
+use crate::provider::local::{Report, daemon, need_cloud_hypervisor, need_nft};
 use knest_vmm::console::Console;
 use knest_vmm::error::Kind;
 use knest_vmm::hypervisor::{Files, Launch};
@@ -50,12 +51,8 @@ pub(crate) fn run(paths: &Paths, name: &VmName) -> Result<()> {
         (Some(Run::Starting), _) | (Some(Run::Running { .. }), Some(_)) => {
             whole_life(&dir, &spec, paths, living.as_ref())
         }
-        (Some(Run::Running { .. }), None) => End {
-            clean: false,
-            reason: "Cloud Hypervisor ended while nobody watched".into(),
-            failure: None,
-        },
-        (Some(Run::Ended { .. }) | None, _) => {
+        (Some(Run::Running { .. }), None) => End::new(false, UNWATCHED),
+        (Some(Run::Ended(_)) | None, _) => {
             return Err(Failure::usage(format!("VM {name} is not to run")));
         }
     };
@@ -63,14 +60,6 @@ pub(crate) fn run(paths: &Paths, name: &VmName) -> Result<()> {
     farewell(&dir, &spec, end)?;
     drop(lock);
     Ok(())
-}
-
-/// How it ended.
-struct End {
-    clean: bool,
-    reason: String,
-    /// What its start failed with.
-    failure: Option<Report>,
 }
 
 fn whole_life(dir: &VmDir, spec: &VmSpec, paths: &Paths, living: Option<&Identity>) -> End {
@@ -133,8 +122,7 @@ async fn network_up(dir: &VmDir, spec: &VmSpec, entry: Entry) -> Result<()> {
     let Some(NetSpec::User { range, address, .. }) = &spec.net else {
         return Ok(());
     };
-    let nft =
-        find_nft().ok_or_else(|| Failure::host("nft is not installed").hint("install nftables"))?;
+    let nft = need_nft()?;
     let links = Links::open()?;
     links.ensure_bridge(*range).await?;
     install_masquerade(&nft, *range).await?;
@@ -156,9 +144,7 @@ fn files() -> Files {
 }
 
 async fn start(dir: &VmDir, spec: &VmSpec, paths: &Paths, daemons: &[Virtiofsd]) -> Result<Vm> {
-    let program = find_cloud_hypervisor(&paths.programs()).ok_or_else(|| {
-        Failure::host("cloud-hypervisor is not installed").hint("knest setup fetches it")
-    })?;
+    let program = need_cloud_hypervisor(&paths.programs())?;
     let launch = Launch::new(program, Path::new(""));
     let vm = tokio::select! {
         vm = Vm::start(launch, config::render(spec)) => vm.map_err(failure)?,
@@ -218,11 +204,7 @@ fn end_of(watched: &Watched) -> End {
         _ if clean => "it is powered off".to_owned(),
         exit => format!("Cloud Hypervisor ended with {exit}"),
     };
-    End {
-        clean,
-        reason,
-        failure: None,
-    }
+    End::new(clean, reason)
 }
 
 /// Keeps the logs short, for ever. What goes wrong is told once, until it goes right again.
@@ -248,11 +230,7 @@ async fn rotate(logs: &[Rotation; 2]) -> std::convert::Infallible {
 
 /// Writes the end down, and takes away what was there for the VM's life only; all of it if so asked.
 fn farewell(dir: &VmDir, spec: &VmSpec, end: End) -> Result<()> {
-    let written = dir.set_run_state(&Run::Ended {
-        clean: end.clean,
-        reason: end.reason,
-        failure: end.failure,
-    });
+    let written = dir.set_run_state(&Run::Ended(end));
     if let Err(failure) = &written {
         // A full disk must not keep the rest from being cleared.
         tracing::error!(%failure, "its end is not written down");

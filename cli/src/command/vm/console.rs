@@ -3,7 +3,7 @@
 use super::{Env, Named};
 use crate::failure::{Context, Result};
 use crate::provider::local::socket::SocketDir;
-use crate::vm::{self, Left, VmDir};
+use crate::vm::{self, Left, Life, VmDir};
 use std::io::IsTerminal;
 
 #[derive(Debug, clap::Args)]

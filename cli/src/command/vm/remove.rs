@@ -3,7 +3,7 @@
 use super::{Env, stop};
 use crate::cluster::name::VmName;
 use crate::failure::{Failure, Result};
-use crate::vm::{self, VmDir, VmLock};
+use crate::vm::{self, Life, VmDir, VmLock};
 use std::time::Duration;
 
 /// What a command may take that waits for the end which comes of a forced removal.

@@ -2,7 +2,7 @@
 
 use super::{Env, Named};
 use crate::failure::{Failure, Result};
-use crate::vm::{self, VmLock};
+use crate::vm::{self, Life, VmLock};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -3,7 +3,7 @@
 use super::{Env, Named};
 use crate::failure::{Context, Failure, Result};
 use crate::ui::Output;
-use crate::vm::{self, VmDir};
+use crate::vm::{self, Life, VmDir};
 use knest_vmm::process::Process;
 use knest_vmm::shutdown::{Ladder, Outcome, Rung};
 use serde_json::json;

@@ -16,6 +16,11 @@ pub(crate) fn find_nft() -> Option<PathBuf> {
     find_program("nft", None, None)
 }
 
+/// The same where nothing goes without it.
+pub(crate) fn need_nft() -> Result<PathBuf> {
+    find_nft().ok_or_else(|| Failure::host("nft is not installed").hint("install nftables"))
+}
+
 /// Bytes of memory that programs can still get.
 pub(crate) fn memory_available() -> Result<u64> {
     let text = fs_err::read_to_string("/proc/meminfo").host("reading the memory's state")?;
@@ -68,7 +73,7 @@ pub(crate) async fn namespaces() -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr);
     let reported = text.lines().find_map(|line| {
         let mut value: serde_json::Value = serde_json::from_str(line).ok()?;
-        serde_json::from_value::<super::supervisor::Report>(value.get_mut("error")?.take()).ok()
+        serde_json::from_value::<super::report::Report>(value.get_mut("error")?.take()).ok()
     });
     Err(match reported {
         Some(report) => Failure::from(report).while_doing("a network of this user's own"),

@@ -1,12 +1,8 @@
 //! One machine's files: what it should be (`machine.json`, written before anything is started) and
-//! what became of it (`run.json`, written by the supervisor).
-//!
-//! ```text
-//!                    ┌──────────────── started again ───────────────┐
-//! (no run.json) ─► Starting ─► Running ─► Ended { clean | crashed } ┘
-//! ```
+//! what can be said of it.
 
-use super::process::{Identity, tail};
+use super::life::{Life, Run};
+use super::process::tail;
 use super::state::{MachineDir, read_json, write_json};
 use crate::cluster::name::NodeName;
 use crate::cluster::spec::{Role, VmmKind};
@@ -61,20 +57,10 @@ pub(crate) enum DiskFormat {
     Qcow2,
 }
 
-/// `run.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "state")]
-pub(crate) enum Run {
-    /// A VMM is about to be started: if this stays, look for it by its mark.
-    Starting,
-    /// It was started.
-    Running { process: Identity },
-    /// It ended.
-    Ended {
-        /// The guest powered itself off.
-        clean: bool,
-        reason: String,
-    },
+impl Life for MachineDir {
+    fn run(&self) -> PathBuf {
+        self.path().join("run.json")
+    }
 }
 
 impl MachineDir {
@@ -85,22 +71,6 @@ impl MachineDir {
     pub(crate) fn save(&self, machine: &Machine) -> Result<()> {
         write_json(&self.machine(), machine)
     }
-    /// What became of it, as far as anybody wrote it down.
-    pub(crate) fn run_state(&self) -> Result<Option<Run>> {
-        read_json(&self.run())
-    }
-    pub(crate) fn set_run_state(&self, run: &Run) -> Result<()> {
-        write_json(&self.run(), run)
-    }
-
-    /// The VMM's process, if it lives.
-    pub(crate) fn living(&self) -> Result<Option<Identity>> {
-        Ok(match self.run_state()? {
-            Some(Run::Running { process }) if process.alive() => Some(process),
-            _ => None,
-        })
-    }
-
     /// Whether its VMM has ended and nobody wrote down how.
     pub(crate) fn ended_unseen(&self) -> Result<bool> {
         Ok(matches!(self.run_state()?, Some(Run::Running { process }) if !process.alive()))
@@ -117,7 +87,7 @@ impl MachineDir {
                 let last = tail(&self.vmm_log(), 5);
                 stopped(with_log("its VMM ended while nobody watched", &last))
             }
-            Some(Run::Ended { reason, .. }) => stopped(reason),
+            Some(Run::Ended(end)) => stopped(end.reason),
         };
         Ok(MachineStatus {
             name: self.name.clone(),

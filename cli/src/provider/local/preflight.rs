@@ -1,5 +1,6 @@
 //! What would keep this host from holding a cluster's machines, found before anything is made.
 
+use super::life::Life;
 use super::network::find_pasta;
 use super::state::ClusterDir;
 use super::{host, image, kvm, vmm, work};
@@ -92,9 +93,7 @@ fn ranges(record: &Record, node_cidr: Ipv4Net) -> Result<()> {
 
 fn programs(paths: &Paths, vmm: VmmKind) -> Result<()> {
     vmm::find(vmm, paths)?;
-    if host::find_nft().is_none() {
-        return Err(Failure::host("nft is not installed").hint("install nftables"));
-    }
+    host::need_nft()?;
     // Without pasta there is no way out, which is a note and not an error.
     drop(find_pasta());
     Ok(())

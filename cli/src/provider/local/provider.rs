@@ -1,5 +1,6 @@
 //! `Local`: the provider's acts, each out of the parts beside this file.
 
+use super::life::Life;
 use super::lock::ClusterLock;
 use super::machine::{Disk, DiskFormat, Machine, VERSION};
 use super::network::{self, API_PORT, find_pasta, gateway};

@@ -149,9 +149,6 @@ impl MachineDir {
     pub(crate) fn machine(&self) -> PathBuf {
         self.path.join("machine.json")
     }
-    pub(crate) fn run(&self) -> PathBuf {
-        self.path.join("run.json")
-    }
     pub(crate) fn seed(&self) -> PathBuf {
         self.path.join("seed.img")
     }

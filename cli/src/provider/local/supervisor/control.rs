@@ -1,8 +1,9 @@
 //! The supervisor's side of its socket.
 
 use super::machines::Machines;
-use super::protocol::{LINE_MAX, Op, Outcome, Report, Request, Response, Status, VERSION};
+use super::protocol::{LINE_MAX, Op, Outcome, Request, Response, Status, VERSION};
 use crate::failure::{Context, Failure, Result};
+use crate::provider::local::report::Report;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};

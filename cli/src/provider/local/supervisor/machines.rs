@@ -6,7 +6,8 @@ use crate::cluster::name::NodeName;
 use crate::cluster::spec::{Role, VmmKind};
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
-use crate::provider::local::machine::{Machine, Run, with_log};
+use crate::provider::local::life::{End, Life, Run};
+use crate::provider::local::machine::{Machine, with_log};
 use crate::provider::local::network::{API_PORT, Links, tap_name};
 use crate::provider::local::process::{Identity, tail};
 use crate::provider::local::state::{ClusterDir, MachineDir};
@@ -79,7 +80,7 @@ impl Machines {
                 Some(Run::Starting) => {
                     self.ended(&dir, &machine, "its start", ExitReason::Unknown)?;
                 }
-                Some(Run::Ended { .. }) | None => {}
+                Some(Run::Ended(_)) | None => {}
             }
         }
         for name in self.0.links.names().await? {
@@ -148,10 +149,7 @@ impl Machines {
                 Ok(())
             }
             Err(failure) => {
-                dir.set_run_state(&Run::Ended {
-                    clean: false,
-                    reason: failure.to_string(),
-                })?;
+                dir.set_run_state(&Run::Ended(End::new(false, failure.to_string())))?;
                 Err(failure
                     .while_doing(format!("starting machine {name}"))
                     .evidence(tail(&dir.serial_log(), 10)))
@@ -184,10 +182,7 @@ impl Machines {
             }
             tracing::info!(machine = %name, "stopped");
         }
-        dir.set_run_state(&Run::Ended {
-            clean: true,
-            reason: "it was stopped".into(),
-        })?;
+        dir.set_run_state(&Run::Ended(End::new(true, "it was stopped")))?;
         if let Ok(vmm) = vmm {
             vmm.clean(&dir)?;
         }
@@ -244,7 +239,7 @@ impl Machines {
             reason(dir, who, exit)
         };
         tracing::warn!(machine = %machine.name, %reason, "ended");
-        dir.set_run_state(&Run::Ended { clean, reason })?;
+        dir.set_run_state(&Run::Ended(End::new(clean, reason)))?;
         if let Ok(vmm) = self.vmm(machine.vmm) {
             vmm.clean(dir)?;
         }

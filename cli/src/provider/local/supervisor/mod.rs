@@ -19,5 +19,4 @@ mod protocol;
 mod run;
 
 pub(crate) use client::{answering, ensure, remove, start, stop};
-pub(crate) use protocol::Report;
 pub(crate) use run::run;

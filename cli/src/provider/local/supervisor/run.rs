@@ -7,8 +7,10 @@ use crate::cluster::name::ClusterName;
 use crate::cluster::record::{Phase, Record};
 use crate::cluster::spec::ProviderSpec;
 use crate::failure::{Context, Failure, Result};
-use crate::paths::{Paths, find_program};
+use crate::paths::Paths;
 use crate::provider::local::daemon;
+use crate::provider::local::life::Life;
+use crate::provider::local::need_nft;
 use crate::provider::local::network::{self, API_PORT, Entry, Links, Network, gateway};
 use crate::provider::local::process::{Identity, marked};
 use crate::provider::local::state::{ClusterDir, read_json, remove};
@@ -93,8 +95,7 @@ async fn supervise(
     range: Ipv4Net,
     entry: Entry,
 ) -> Result<()> {
-    let nft = find_program("nft", None, None)
-        .ok_or_else(|| Failure::host("nft is not installed").hint("install nftables"))?;
+    let nft = need_nft()?;
     let links = Links::open()?;
     links.ensure_bridge(range).await?;
     network::install_masquerade(&nft, range).await?;

@@ -24,6 +24,13 @@ pub(crate) fn find(programs: &Path) -> Option<PathBuf> {
     )
 }
 
+/// The same where nothing can stand in for it.
+pub(crate) fn need(programs: &Path) -> Result<PathBuf> {
+    find(programs).ok_or_else(|| {
+        Failure::host("cloud-hypervisor is not installed").hint("knest setup fetches it")
+    })
+}
+
 /// Cloud Hypervisor.
 #[derive(Debug)]
 pub(crate) struct CloudHypervisor {

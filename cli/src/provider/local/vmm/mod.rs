@@ -4,7 +4,9 @@
 mod cloud_hypervisor;
 mod qemu;
 
-pub(crate) use cloud_hypervisor::{CloudHypervisor, find as find_cloud_hypervisor};
+pub(crate) use cloud_hypervisor::{
+    CloudHypervisor, find as find_cloud_hypervisor, need as need_cloud_hypervisor,
+};
 pub(crate) use qemu::{Accelerator, Qemu, find as find_qemu};
 
 use super::kvm;
