@@ -94,10 +94,14 @@ impl Host {
     }
 }
 
-/// The documents of [`DEFINITIONS`]; else one that takes anything below `spec` and `status`.
+/// The documents of [`DEFINITIONS`]; else of both kinds, without which `virt-controller` does not
+/// start, with anything below `spec` and `status`.
 fn definitions() -> Vec<Value> {
     let Ok(text) = fs::read_to_string(DEFINITIONS) else {
-        return vec![anything()];
+        return vec![
+            anything("VirtualMachineMigration", "vmm"),
+            anything("VirtualMachine", "vm"),
+        ];
     };
     serde_yaml_ng::Deserializer::from_str(&text)
         .map(|document| Value::deserialize(document).expect("Virtink's definitions"))
@@ -105,18 +109,20 @@ fn definitions() -> Vec<Value> {
         .collect()
 }
 
-fn anything() -> Value {
+fn anything(kind: &str, short: &str) -> Value {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
     let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("virtualmachines.{GROUP}")},
+        "metadata": {"name": format!("{plural}.{GROUP}")},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": "VirtualMachine", "listKind": "VirtualMachineList",
-                "plural": "virtualmachines", "singular": "virtualmachine", "shortNames": ["vm"],
+                "kind": kind, "listKind": format!("{kind}List"),
+                "plural": plural, "singular": singular, "shortNames": [short],
             },
             "versions": [{
                 "name": "v1alpha1", "served": true, "storage": true,
