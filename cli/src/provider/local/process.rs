@@ -193,6 +193,7 @@ fn printable(text: &str, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -205,11 +206,21 @@ mod tests {
     #[test]
     fn a_process_is_found_by_its_mark_and_ended() {
         let directory = tempfile::tempdir().unwrap();
-        let mut child = Command::new("sleep")
-            .arg("60")
+        // It speaks once it runs: the kernel lets a spawn return a moment before the environment of
+        // what was spawned can be read.
+        let mut child = Command::new("sh")
+            .args(["-c", "echo runs; read -r never"])
             .env(MARK, directory.path().join("machines/a"))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
+            .unwrap();
+        let mut said = [0; 5];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut said)
             .unwrap();
         let identity = Identity::of(child.id()).unwrap();
         assert!(identity.alive());
