@@ -13,16 +13,41 @@ use knest_vmm::migration::{RestoreConfig, RestoredNet};
 use knest_vmm::shutdown::{Ladder, Rung};
 use knest_vmm::testing::{Reply, Stub};
 use knest_vmm::vm::{State, Vm};
+use knest_vmm::wait::{Seen, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use support::Bench;
 use support::guest::Guest;
+
+const LIMIT: Duration = Duration::from_secs(20);
 
 fn signal(vm: &Vm, signal: Signal) {
     let pid = i32::try_from(vm.identity().pid)
         .ok()
         .and_then(Pid::from_raw);
     kill_process(pid.unwrap(), signal).unwrap();
+}
+
+/// Stops it, and waits until each of its threads stands: until then it may still answer.
+async fn stop_still(vm: &Vm) {
+    signal(vm, Signal::STOP);
+    let tasks = format!("/proc/{}/task", vm.identity().pid);
+    let state = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let rest = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+        rest.flatten()
+    };
+    wait_until("it stands", LIMIT, Duration::from_millis(1), || async {
+        let tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+        let states: Vec<_> = tasks.map(state).collect();
+        Ok(if states.iter().all(|state| *state == Some('T')) {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{states:?}"))
+        })
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -33,14 +58,14 @@ async fn a_vmm_that_stands_still_is_busy_and_can_be_stopped() {
     let vm = Vm::start(bench.launch(), bench.config(Guest::Spin))
         .await
         .unwrap();
-    signal(&vm, Signal::STOP);
+    stop_still(&vm).await;
     let error = vm.state().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy, "{error:?}");
     assert!(vm.alive());
     signal(&vm, Signal::CONT);
     assert_eq!(vm.state().await.unwrap(), State::Running);
 
-    signal(&vm, Signal::STOP);
+    stop_still(&vm).await;
     let mut ladder = Ladder::graceful(Duration::from_millis(100));
     for (rung, patience) in &mut ladder.rungs {
         if *rung != Rung::Kill {
