@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::alone;
+
 /// One lab; every [`Lab::run`] boots it anew.
 #[derive(Debug, Default)]
 pub struct Lab {
@@ -60,6 +62,62 @@ impl Lab {
         }
         run.arg("--").args(command).stdin(Stdio::null()).output()
     }
+}
+
+/// Whether this is the lab.
+#[must_use]
+pub fn inside() -> bool {
+    std::env::var_os("LAB").is_some()
+}
+
+/// How often a lab is booted whose host stands still, which is QEMU's doing and says nothing of knest.
+const BOOTS: usize = 3;
+
+/// Boots the lab with the calling test itself as its command. Its steps' times, and what it kept for
+/// reading, come back from there. Panics with all that it said unless it passed.
+pub fn run_this_test(test: &str, limit: Duration) {
+    let _turn = alone();
+    let this = std::env::current_exe().expect("this test");
+    let this = this.to_str().expect("a path in UTF-8");
+    let knest = crate::env::knest();
+    for boot in 1.. {
+        let out = tempfile::tempdir().expect("a temporary directory");
+        let lab = Lab::new()
+            .out(out.path())
+            .env("KNEST_BIN", knest.to_str().expect("a path in UTF-8"))
+            .env("KNEST_TIMINGS", "/run/lab/out/timings")
+            .env("KNEST_TEST_KEEP", "/run/lab/out/kept");
+        let output = lab.run(&[this, "--exact", test, "--nocapture"], limit);
+        let output = output.expect("the lab");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        let still = output.status.code() == Some(125)
+            && stderr.contains("lab: the emulated host stands still");
+        if still && boot < BOOTS {
+            println!("{test}: the lab's host stood still; it is booted again");
+            continue;
+        }
+        let timings = std::fs::read_to_string(out.path().join("timings")).unwrap_or_default();
+        crate::timing::record(&timings);
+        if !output.status.success() {
+            keep(&out.path().join("kept"), test);
+            panic!("in the lab: {}\n{stdout}\n{stderr}", output.status);
+        }
+        return;
+    }
+}
+
+/// Saves what the lab kept from the temporary directory that goes with this test.
+fn keep(kept: &Path, test: &str) {
+    let Some(to) = std::env::var_os("KNEST_TEST_KEEP").map(PathBuf::from) else {
+        return;
+    };
+    let to = to.join(test);
+    let copied = Command::new("cp").arg("-r").arg(kept).arg(&to).status();
+    println!(
+        "kept for reading, from the lab: {} ({copied:?})",
+        to.display()
+    );
 }
 
 /// Why this machine can't run a lab, in the script's words, or `None`.

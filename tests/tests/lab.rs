@@ -1,18 +1,14 @@
 //! What only the real Cloud Hypervisor can show, in a host where it can boot a stock kernel. Each
 //! test runs twice: here it boots the lab with itself as the command, and there it does the work.
-#![expect(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "it is a test that fails or speaks"
-)]
+#![expect(clippy::expect_used, reason = "a failure here is the test's failure")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use knest_tests::{Cluster, Env, Lab, Snapshot, Steps, alone, images, need, wait};
+use knest_tests::{Cluster, Env, Lab, Snapshot, Steps, images, lab, need, wait};
 use serde_json::Value;
 
 const NAME: &str = "nested";
@@ -43,9 +39,9 @@ fn a_command_runs_with_its_output_its_files_and_its_exit_code() {
 
 #[test]
 fn a_node_boots_until_its_kubelet_is_healthy() {
-    if !in_lab() {
+    if !lab::inside() {
         need!(Lab, Images);
-        return run_in_lab(
+        return lab::run_this_test(
             "a_node_boots_until_its_kubelet_is_healthy",
             Duration::from_secs(900),
         );
@@ -95,9 +91,9 @@ fn a_node_boots_until_its_kubelet_is_healthy() {
 
 #[test]
 fn a_node_becomes_ready() {
-    if !in_lab() {
+    if !lab::inside() {
         need!(Lab, Images, Full);
-        return run_in_lab("a_node_becomes_ready", Duration::from_secs(2400));
+        return lab::run_this_test("a_node_becomes_ready", Duration::from_secs(2400));
     }
     let steps = Steps::of("lab, whole way");
     let (cluster, snapshot) = fresh_cluster();
@@ -110,53 +106,6 @@ fn a_node_becomes_ready() {
     });
     steps.step("delete", || drop(cluster.knest(&["delete", NAME])));
     cluster.assert_nothing_left(&snapshot);
-}
-
-fn in_lab() -> bool {
-    std::env::var_os("LAB").is_some()
-}
-
-/// Boots the lab with this very test as its command; its steps' times come back in a file.
-fn run_in_lab(test: &str, limit: Duration) {
-    let _turn = alone();
-    let out = tempfile::tempdir().expect("a temporary directory");
-    let this = std::env::current_exe().expect("this test");
-    let this = this.to_str().expect("a path in UTF-8");
-    let lab = Lab::new()
-        .out(out.path())
-        .env(
-            "KNEST_BIN",
-            knest_tests::env::knest().to_str().expect("a path in UTF-8"),
-        )
-        .env("KNEST_TIMINGS", "/run/lab/out/timings")
-        .env("KNEST_TEST_KEEP", "/run/lab/out/kept");
-    let output = lab
-        .run(&[this, "--exact", test, "--nocapture"], limit)
-        .expect("the lab");
-    let timings = std::fs::read_to_string(out.path().join("timings")).unwrap_or_default();
-    knest_tests::timing::record(&timings);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if !output.status.success() {
-        keep(&out.path().join("kept"), test);
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        panic!("in the lab: {}\n{stdout}\n{stderr}", output.status);
-    }
-}
-
-/// Saves what the lab kept from the temporary directory that goes with this test.
-fn keep(kept: &Path, test: &str) {
-    let Some(to) = std::env::var_os("KNEST_TEST_KEEP").map(PathBuf::from) else {
-        return;
-    };
-    let copied = std::process::Command::new("cp")
-        .arg("-r")
-        .arg(kept)
-        .arg(to.join(test))
-        .status();
-    println!(
-        "kept for reading, from the lab: {} ({copied:?})",
-        to.join(test).display()
-    );
 }
 
 /// In the lab the machine's own cache is used: emulated, hashing an image takes minutes.

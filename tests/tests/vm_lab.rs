@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use knest_tests::env::program;
-use knest_tests::{Env, Lab, Snapshot, Steps, alone, images, need, wait};
+use knest_tests::{Env, Snapshot, Steps, images, lab, need, wait};
 use serde_json::Value;
 
 const NAME: &str = "demo";
@@ -33,9 +33,9 @@ exec setsid -c sh -i
 #[test]
 fn an_image_to_a_shell_on_the_console() {
     let test = "an_image_to_a_shell_on_the_console";
-    if std::env::var_os("LAB").is_none() {
+    if !lab::inside() {
         need!(Lab, Images);
-        return run_in_lab(test, Duration::from_secs(500));
+        return lab::run_this_test(test, Duration::from_secs(500));
     }
     let steps = Steps::of("vm in the lab");
     let env = Env::new();
@@ -138,9 +138,9 @@ fn an_image_to_a_shell_on_the_console() {
 #[test]
 fn a_node_image_to_a_login_and_its_power_button() {
     let test = "a_node_image_to_a_login_and_its_power_button";
-    if std::env::var_os("LAB").is_none() {
+    if !lab::inside() {
         need!(Lab, Images, Full);
-        return run_in_lab(test, Duration::from_secs(580));
+        return lab::run_this_test(test, Duration::from_secs(580));
     }
     let steps = Steps::of("vm of the node image, in the lab");
     // The machine's own cache: emulated, making this disk takes minutes.
@@ -257,30 +257,6 @@ fn knest(env: &Env, arguments: &[&str]) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {error}");
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Boots the lab with this very test as its command; its steps' times come back in a file.
-fn run_in_lab(test: &str, limit: Duration) {
-    let _turn = alone();
-    let out = tempfile::tempdir().expect("a temporary directory");
-    let this = std::env::current_exe().expect("this test");
-    let this = this.to_str().expect("a path in UTF-8");
-    let binary = knest_tests::env::knest();
-    let lab = Lab::new()
-        .out(out.path())
-        .env("KNEST_BIN", binary.to_str().expect("a path in UTF-8"))
-        .env("KNEST_TIMINGS", "/run/lab/out/timings");
-    let output = lab.run(&[this, "--exact", test, "--nocapture"], limit);
-    let output = output.expect("the lab");
-    let timings = fs::read_to_string(out.path().join("timings")).unwrap_or_default();
-    knest_tests::timing::record(&timings);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert!(
-        output.status.success(),
-        "in the lab: {}\n{stdout}\n{stderr}",
-        output.status
-    );
 }
 
 /// An image with a shell and nothing else, and the machine's kernel, in a store of the test's.
