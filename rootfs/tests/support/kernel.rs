@@ -29,7 +29,7 @@ impl Mounted {
             Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
             Err(error) => Some(format!("mount cannot be run: {error}")),
         };
-        met("mount", reason).then_some(Mounted { directory })
+        met("mount", reason).then(|| Mounted { directory })
     }
 
     pub fn path(&self) -> &Path {
