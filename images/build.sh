@@ -4,7 +4,7 @@
 #
 #   all                         the kernel and the node image
 #   virtink                     the bases for Virtink, and the node image on its own
-#   hollow                      only the tests' kubelet, kubemark
+#   hollow                      only the kubelet of the tests' hollow nodes
 #
 #   KNEST                       the knest to load them with; empty: build only, and print the files
 #   KNEST_IMAGE_REPOSITORY      how their names begin: knest.dev unless set
@@ -148,8 +148,8 @@ rootfs_form() {
 
 hollow() {
     need go
-    cached kubemark "$(hash_of "$version" "$(go env GOVERSION)" -- kubernetes/kubernetes kubernetes/kubemark.sh)" \
-        kubernetes/kubemark.sh "$version"
+    cached hollow "$(hash_of "$version" "$(go env GOVERSION)" -- kubernetes/kubernetes kubernetes/hollow kubernetes/hollow.sh)" \
+        kubernetes/hollow.sh "$version"
 }
 
 [ -z "${KNEST_PUSH-}" ] || need skopeo

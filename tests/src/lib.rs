@@ -10,6 +10,7 @@
 mod alone;
 pub mod cluster;
 pub mod env;
+pub mod hollow;
 pub mod host;
 pub mod images;
 pub mod lab;
@@ -22,6 +23,7 @@ pub mod wait;
 pub use alone::alone;
 pub use cluster::Cluster;
 pub use env::Env;
+pub use hollow::Hollow;
 pub use host::Host;
 pub use lab::Lab;
 pub use leftovers::Snapshot;

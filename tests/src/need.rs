@@ -26,6 +26,8 @@ pub enum Need {
     /// Kubernetes's and etcd's programs, which the images' build leaves in knest's cache, and what
     /// a namespace for them is made with: a host control plane.
     Host,
+    /// What hollow nodes are made of: the node image, the hollow kubelet, and namespaces.
+    Hollow,
     /// Virtink's own controller, `virt-controller` on `PATH`.
     Virtink,
     /// `e2fsck` and `debugfs`.
@@ -46,6 +48,7 @@ impl Need {
             Self::Lab => "lab",
             Self::Images => "images",
             Self::Host => "host",
+            Self::Hollow => "hollow",
             Self::Virtink => "virtink",
             Self::Fsck => "fsck",
             Self::Root => "root",
@@ -67,6 +70,10 @@ impl Need {
                 .missing()
                 .or_else(|| program_missing(&["ip", "nft", "setpriv"]))
                 .or_else(|| unbuilt(&PROGRAMS)),
+            Self::Hollow => Self::Root
+                .missing()
+                .or_else(|| program_missing(&crate::hollow::PROGRAMS))
+                .or_else(crate::hollow::missing),
             Self::Virtink => program_missing(&["virt-controller"]),
             Self::Fsck => program_missing(&["e2fsck", "debugfs"]),
             Self::Root => {

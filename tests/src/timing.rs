@@ -20,9 +20,26 @@ impl Steps {
 
     /// Does one step and says how long it took.
     pub fn step<T>(&self, title: &str, run: impl FnOnce() -> T) -> T {
-        self.say(&format!("{} ...", self.line(title)));
-        let start = Instant::now();
+        let start = self.begin(title);
         let result = run();
+        self.end(title, start);
+        result
+    }
+
+    /// The same for a step that is asynchronous.
+    pub async fn during<T>(&self, title: &str, run: impl Future<Output = T>) -> T {
+        let start = self.begin(title);
+        let result = run.await;
+        self.end(title, start);
+        result
+    }
+
+    fn begin(&self, title: &str) -> Instant {
+        self.say(&format!("{} ...", self.line(title)));
+        Instant::now()
+    }
+
+    fn end(&self, title: &str, start: Instant) {
         let line = format!(
             "{} {:6.1} s",
             self.line(title),
@@ -30,7 +47,6 @@ impl Steps {
         );
         self.say(&line);
         record(&format!("{line}\n"));
-        result
     }
 
     fn line(&self, title: &str) -> String {

@@ -27,7 +27,22 @@ pub fn until<T, E: Debug>(
     }
 }
 
-/// The same for a probe that is asynchronous.
+/// Whether `probe` comes true within `limit`, for one who goes on in either case.
+pub fn within(limit: Duration, interval: Duration, mut probe: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        if probe() {
+            return true;
+        }
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(interval.min(left));
+    }
+}
+
+/// The same as [`until`] for a probe that is asynchronous.
 pub async fn until_async<T, E: Debug>(
     what: &str,
     limit: Duration,

@@ -4,10 +4,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
+use fs_err as fs;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// The host's nodes: the API server and kube-proxy listen here.
@@ -26,6 +29,14 @@ address add 10.244.0.1/16 dev pods
 route add default dev pods
 ";
 
+/// Pods reach each other through the host alone, which is not to tell them of a shorter way: theirs
+/// would leave out kube-proxy's rules.
+const SETTINGS: [(&str, &str); 3] = [
+    ("ip_forward", "1"),
+    ("conf/all/send_redirects", "0"),
+    ("conf/pods/send_redirects", "0"),
+];
+
 type Order = Box<dyn FnOnce() + Send>;
 
 /// The namespace; it is gone when this, and what was started in it, is.
@@ -37,9 +48,21 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes it, with its bridge. Only root can.
+    /// A host's: with its bridge. Only root can make it.
     #[must_use]
     pub fn new() -> Self {
+        let network = Self::empty();
+        network.run(|| {
+            ip(LINKS);
+            for (name, value) in SETTINGS {
+                fs::write(format!("/proc/sys/net/ipv4/{name}"), value).expect("a setting");
+            }
+        });
+        network
+    }
+
+    /// One with nothing in it.
+    pub(crate) fn empty() -> Self {
         let (orders, inbox) = channel();
         let (ready, made) = channel();
         let keeper = thread::Builder::new()
@@ -49,13 +72,17 @@ impl Network {
         let namespace = made
             .recv()
             .expect("a network namespace, which only root can make");
-        let network = Self {
+        Self {
             namespace,
             orders: Some(orders),
             keeper: Some(keeper),
-        };
-        network.run(|| ip(LINKS));
-        network
+        }
+    }
+
+    /// Where other processes can open it while it is there.
+    pub(crate) fn path(&self) -> PathBuf {
+        let (process, file) = (std::process::id(), self.namespace.as_raw_fd());
+        format!("/proc/{process}/fd/{file}").into()
     }
 
     /// Moves the calling thread in. Threads and processes that it starts afterwards are inside too.

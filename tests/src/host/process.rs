@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use fs_err::File;
 
@@ -62,8 +62,14 @@ impl Process {
     /// How it ended, with the end of its log; `None` while it runs.
     #[must_use]
     pub fn ended(&mut self) -> Option<String> {
-        let status = self.child.try_wait().expect("a child's status")?;
+        let status = self.status()?;
         Some(format!("{} ended, {status}:\n{}", self.name, self.tail()))
+    }
+
+    /// How it ended; `None` while it runs.
+    #[must_use]
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child's status")
     }
 
     /// The end of its log.

@@ -20,6 +20,8 @@ pub struct Machine {
     /// Where its disk is: the pod's own, empty and gone with it, as a ContainerRootfs is; or a
     /// PersistentVolumeClaim's, which stays.
     pub disk: PathBuf,
+    /// Where its logs go: the console's is `NAME.log`.
+    pub logs: PathBuf,
 }
 
 /// How a machine is.

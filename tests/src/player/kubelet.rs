@@ -111,6 +111,7 @@ impl Scene {
                 address,
                 user_data,
                 disk,
+                logs: self.setting.logs.clone(),
             };
             let made = fs::create_dir_all(&machine.disk).map_err(|error| error.to_string());
             if let Err(error) = made.and_then(|()| self.setting.guests.start(machine)) {

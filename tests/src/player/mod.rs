@@ -45,7 +45,7 @@ impl Player {
         let kubeconfig = host.kubeconfig();
         let setting = Setting {
             directory: host.directory().join("pods"),
-            log: host.logs().join("player.log"),
+            logs: host.logs(),
             controller,
             guests: Box::new(guests),
         };

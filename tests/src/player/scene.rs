@@ -54,7 +54,8 @@ pub(super) struct Scene {
 pub(super) struct Setting {
     /// Where pods' directories are.
     pub(super) directory: PathBuf,
-    pub(super) log: PathBuf,
+    /// Where machines' logs are, and the player's.
+    pub(super) logs: PathBuf,
     /// Whether virt-controller is real.
     pub(super) controller: bool,
     pub(super) guests: Box<dyn Guests>,
@@ -135,7 +136,7 @@ impl Scene {
     /// is in the player's log.
     fn survive(&self, name: &str, looked: kube::Result<()>) {
         if let Err(error) = looked {
-            let log = &self.setting.log;
+            let log = self.setting.logs.join("player.log");
             let file = fs_err::OpenOptions::new()
                 .create(true)
                 .append(true)
