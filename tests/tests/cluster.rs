@@ -48,6 +48,7 @@ fn whole_life(steps: &Steps, env: Env) {
         dns_is_available(&cluster);
         kubeconfig_is_private(&kubeconfig);
         list_shows_it(&cluster);
+        static_pods_are_given_time(&cluster);
     });
     steps.step("a pod on the worker reaches a Service by name", || {
         pod_reaches_service(&cluster);
@@ -96,6 +97,18 @@ fn ready_nodes(cluster: &Cluster) -> usize {
 fn dns_is_available(cluster: &Cluster) {
     let dns = cluster.get(&["deployment", "coredns", "--namespace", "kube-system"]);
     assert_eq!(condition(&dns, "Available"), Some("True"), "{dns}");
+}
+
+/// kubeadm took our patches: it ignores a file whose name it does not know.
+fn static_pods_are_given_time(cluster: &Cluster) {
+    let thresholds = cluster.kubectl(&[
+        "get",
+        "pods",
+        "--namespace=kube-system",
+        "--selector=tier=control-plane",
+        "--output=jsonpath={.items[*].spec.containers[*].livenessProbe.failureThreshold}",
+    ]);
+    assert_eq!(thresholds, "30 30 30 30");
 }
 
 fn kubeconfig_is_private(path: &std::path::Path) {

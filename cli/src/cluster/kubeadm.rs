@@ -7,6 +7,8 @@
 //! every other node      JoinConfiguration (the rest it fetches from the cluster)
 //! ```
 
+pub(super) mod patches;
+
 use super::record::{BootstrapToken, Endpoint, NodeRecord, Record};
 use super::spec::Role;
 use crate::failure::{Failure, Result};
@@ -43,6 +45,7 @@ pub(crate) fn init_documents(
         }],
         local_api_endpoint: local_endpoint(node),
         node_registration: registration(record, node),
+        patches: PATCHES,
         timeouts: TIMEOUTS,
     };
     let election = if elects_leaders(record.spec.control_plane.count) {
@@ -106,6 +109,7 @@ pub(crate) fn join_documents(
             local_api_endpoint: local_endpoint(node),
         }),
         node_registration: registration(record, node),
+        patches: (node.role == Role::ControlPlane).then_some(PATCHES),
         timeouts: TIMEOUTS,
     })
 }
@@ -165,6 +169,10 @@ const TIMEOUTS: Timeouts = Timeouts {
     discovery: "30m",
 };
 
+const PATCHES: Patches = Patches {
+    directory: patches::DIRECTORY,
+};
+
 const KUBELET: KubeletConfiguration = KubeletConfiguration {
     api_version: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",
@@ -199,7 +207,13 @@ struct InitConfiguration<'a> {
     #[serde(rename = "localAPIEndpoint", skip_serializing_if = "Option::is_none")]
     local_api_endpoint: Option<ApiEndpoint>,
     node_registration: NodeRegistration<'a>,
+    patches: Patches,
     timeouts: Timeouts,
+}
+
+#[derive(Serialize)]
+struct Patches {
+    directory: &'static str,
 }
 
 #[derive(Serialize)]
@@ -295,6 +309,8 @@ struct JoinConfiguration<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     control_plane: Option<JoinControlPlane>,
     node_registration: NodeRegistration<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patches: Option<Patches>,
     timeouts: Timeouts,
 }
 

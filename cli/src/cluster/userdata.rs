@@ -130,6 +130,9 @@ fn script(record: &Record, node: &NodeRecord, documents: &str, tail: &[&str]) ->
         for (name, content) in pki.files() {
             text.push_str(&file(&format!("/etc/kubernetes/pki/{name}"), content)?);
         }
+        for (path, patch) in kubeadm::patches::files() {
+            text.push_str(&file(&path, &patch)?);
+        }
     }
     text.push_str(&file(CONFIG, documents)?);
     text.push_str("}\n\n");

@@ -9,6 +9,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use time::OffsetDateTime;
 
+/// What the first control plane's script writes: eight keys and certificates, a patch for each of four
+/// static pods, kubeadm's document.
+const FILES: usize = 13;
+
 fn scripts() -> [(&'static str, String); 3] {
     let record = fixture::record(3, 1);
     let token = fixture::token();
@@ -199,7 +203,7 @@ fn init_runs_once_and_leaves_no_document() {
         "{}",
         machine.read("modes")
     );
-    assert_eq!(machine.read("modes").lines().count(), 9);
+    assert_eq!(machine.read("modes").lines().count(), FILES);
     assert!(
         machine
             .read("seen.yaml")
@@ -247,7 +251,7 @@ fn a_failed_init_is_told_and_begun_anew() {
     assert!(machine.read("log").contains("kubeadm reset --force"));
     assert_eq!(
         machine.read("modes").lines().count(),
-        9,
+        FILES,
         "keys are written again after a reset"
     );
 }
