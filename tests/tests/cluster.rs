@@ -37,6 +37,82 @@ fn the_same_without_privileges() {
     whole_life(&Steps::of("unprivileged"), Env::new().owned_by(12345));
 }
 
+/// Two control planes between one and three prove joining and leaving etcd; the stop in between, that
+/// a cluster comes back with its addresses and what it knew.
+#[test]
+fn control_planes_come_and_go() {
+    need!(Cluster, Full);
+    let _turn = alone();
+    let steps = Steps::of("control planes");
+    let env = Env::new().with_variable("KNEST_CACHE_DIR", images::cache());
+    images::link(&env);
+    let snapshot = Snapshot::take(&[env.root()]);
+    let cluster = Cluster::new(env, NAME);
+    let scale = |count| {
+        let more = ["--control-plane-machine-count", count, "--timeout", "25m"];
+        drop(cluster.knest(&[&["scale", NAME][..], &more].concat()));
+    };
+
+    steps.step("create, one node", || {
+        cluster.knest(&["create", NAME, "--vmm", "qemu"])
+    });
+    let before = addresses(&cluster);
+    drop(cluster.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"]));
+    steps.step("stop", || cluster.knest(&["stop", NAME]));
+    let list: Value = serde_json::from_str(&cluster.knest(&["list", "-o", "json"])).expect("JSON");
+    assert_eq!(list[0]["nodes"][0]["machine"], "stopped", "{list}");
+    steps.step("start", || cluster.knest(&["start", NAME]));
+    assert_eq!(addresses(&cluster), before);
+    assert_eq!(cluster.get(&["configmap", "kept"])["data"]["key"], "value");
+
+    let even = cluster.knest_fails(2, &["scale", NAME, "--control-plane-machine-count", "2"]);
+    assert!(even.contains("odd"), "{even}");
+    steps.step("scale to three control planes", || scale("3"));
+    assert_eq!(ready_nodes(&cluster), 3);
+    assert_eq!(etcd_members(&cluster), 3);
+    steps.step("scale back to one", || scale("1"));
+    assert_eq!(ready_nodes(&cluster), 1);
+    assert_eq!(etcd_members(&cluster), 1);
+    assert_eq!(cluster.get(&["configmap", "kept"])["data"]["key"], "value");
+    steps.step("delete", || cluster.knest(&["delete", NAME]));
+    cluster.assert_nothing_left(&snapshot);
+}
+
+/// The nodes' addresses, by name.
+fn addresses(cluster: &Cluster) -> Vec<(String, String)> {
+    let nodes = cluster.get(&["nodes"]);
+    let mut all: Vec<_> = items(&nodes)
+        .map(|node| {
+            let address = &node["status"]["addresses"][0]["address"];
+            (node["metadata"]["name"].to_string(), address.to_string())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn etcd_members(cluster: &Cluster) -> usize {
+    let pki = "/etc/kubernetes/pki/etcd";
+    let etcdctl = [
+        "etcdctl",
+        "--endpoints=https://127.0.0.1:2379",
+        &format!("--cacert={pki}/ca.crt"),
+        &format!("--cert={pki}/server.crt"),
+        &format!("--key={pki}/server.key"),
+        "member",
+        "list",
+    ];
+    let exec = [
+        "exec",
+        "--namespace",
+        "kube-system",
+        "etcd-demo-control-plane-1",
+        "--",
+    ];
+    let list = cluster.kubectl(&[&exec[..], &etcdctl].concat());
+    list.lines().count()
+}
+
 fn whole_life(steps: &Steps, env: Env) {
     let kubeconfig = env.kubeconfig();
     let snapshot = Snapshot::take(&[env.root()]);

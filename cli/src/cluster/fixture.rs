@@ -52,6 +52,7 @@ pub(crate) fn record(control_planes: u32, workers: u32) -> Record {
                 name,
                 role,
                 state: NodeState::Wanted,
+                version: record.spec.kubernetes_version,
                 address: Some(address),
                 mac: address::mac_for(address),
             });

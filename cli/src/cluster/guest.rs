@@ -8,15 +8,20 @@ use super::record::{BootstrapToken, Record};
 use crate::failure::{Context, Failure, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
-use kube::api::{Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams};
+use kube::api::{Api, AttachParams, DeleteParams, EvictParams, ListParams, Patch, PatchParams};
 use kube::{Client, Config};
 use serde_json::json;
 use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// How long one call may take. The API of a node that is still booting may accept a connection and
 /// then not answer.
 const CALL: Duration = Duration::from_secs(15);
+
+/// How long a program in a pod may take, and how much it may say.
+const EXEC: Duration = Duration::from_secs(60);
+const OUTPUT_MAX: u64 = 1 << 20;
 
 /// The cluster's API, as its administrator.
 #[derive(Clone)]
@@ -171,11 +176,59 @@ impl Guest {
         Ok(left)
     }
 
+    /// Runs a program in a container of a pod of `kube-system`; its standard output, of bounded
+    /// size.
+    pub(crate) async fn exec(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+    ) -> Result<String> {
+        let what = || format!("running {} in pod {pod}", command.first().unwrap_or(&""));
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), "kube-system");
+        let how = AttachParams::default().container(container).stderr(true);
+        let talk = async {
+            let mut process = api.exec(pod, command.to_vec(), &how).await.guest(what())?;
+            let (mut output, mut errors) = (vec![], vec![]);
+            let (stdout, stderr) = (process.stdout(), process.stderr());
+            let status = process.take_status();
+            tokio::try_join!(read(stdout, &mut output), read(stderr, &mut errors)).guest(what())?;
+            let ended = match status {
+                Some(status) => status.await,
+                None => None,
+            };
+            process.abort();
+            Ok::<_, Failure>((output, errors, ended))
+        };
+        let (output, errors, ended) = tokio::time::timeout(EXEC, talk).await.map_err(|_| {
+            Failure::guest(format!("{}: not done in {} s", what(), EXEC.as_secs()))
+        })??;
+        match ended {
+            Some(status) if status.status.as_deref() == Some("Success") => {
+                Ok(String::from_utf8_lossy(&output).into_owned())
+            }
+            Some(status) => {
+                let message = status.message.unwrap_or_default();
+                Err(Failure::guest(format!("{}: {message}", what()))
+                    .evidence(String::from_utf8_lossy(&errors)))
+            }
+            None => Err(Failure::guest(format!("{}: it was cut off", what()))),
+        }
+    }
+
     /// Removes a Node object.
     pub(crate) async fn delete_node(&self, node: &NodeName) -> Result<()> {
         let api: Api<Node> = Api::all(self.client.clone());
         gone(api.delete(node.as_str(), &DeleteParams::default()).await)
             .guest(format!("deleting node {node}"))
+    }
+}
+
+/// All that a program wrote, as far as there is room.
+async fn read(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> std::io::Result<()> {
+    match from {
+        Some(from) => from.take(OUTPUT_MAX).read_to_end(into).await.map(drop),
+        None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@
 pub(super) mod patches;
 
 use super::record::{BootstrapToken, Endpoint, NodeRecord, Record};
-use super::spec::Role;
+use super::spec::{ProviderSpec, Role, VmmKind};
 use crate::failure::{Failure, Result};
 use serde::Serialize;
 use std::net::Ipv4Addr;
@@ -18,12 +18,46 @@ use std::net::Ipv4Addr;
 const KUBEADM: &str = "kubeadm.k8s.io/v1beta4";
 const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 
-/// Whether the controller manager and the scheduler elect leaders. With a single control plane
-/// there is nobody to lose against, and on a slow machine the lease's upkeep alone, when it comes
-/// late, restarts both for ever. With more it is what keeps two from acting at once: whoever adds
-/// control planes to a cluster of one has to turn it on there first.
-pub(crate) fn elects_leaders(control_planes: u32) -> bool {
-    control_planes != 1
+/// Leases of the controller manager's and the scheduler's leaders. Leaders are elected even where
+/// there is one control plane: it may get company, and then two must not act at once. But where a
+/// lease's upkeep comes late, both restart for ever, and a software-emulated machine is often late:
+/// so nobody is hurried there, nor where nobody waits to take over.
+fn leases(record: &Record) -> Vec<Arg> {
+    if !emulated(record) && record.spec.control_plane.count > 1 {
+        return vec![];
+    }
+    let arg = |name, value: &str| Arg {
+        name,
+        value: value.into(),
+    };
+    vec![
+        arg("leader-elect-lease-duration", "60s"),
+        arg("leader-elect-renew-deadline", "45s"),
+        arg("leader-elect-retry-period", "5s"),
+    ]
+}
+
+/// etcd's own election, ten times slower than its defaults where the machines may be emulated: a
+/// heartbeat that is late by a second is no reason to elect anew.
+fn etcd(record: &Record) -> Option<Etcd> {
+    let arg = |name, value: &str| Arg {
+        name,
+        value: value.into(),
+    };
+    emulated(record).then(|| Etcd {
+        local: LocalEtcd {
+            extra_args: vec![
+                arg("heartbeat-interval", "1000"),
+                arg("election-timeout", "10000"),
+            ],
+        },
+    })
+}
+
+/// Whether the machines may be emulated in software.
+fn emulated(record: &Record) -> bool {
+    let ProviderSpec::Local { vmm, .. } = record.spec.provider;
+    vmm == VmmKind::Qemu
 }
 
 /// The documents for the first control plane.
@@ -48,14 +82,7 @@ pub(crate) fn init_documents(
         patches: PATCHES,
         timeouts: TIMEOUTS,
     };
-    let election = if elects_leaders(record.spec.control_plane.count) {
-        vec![]
-    } else {
-        vec![Arg {
-            name: "leader-elect",
-            value: "false".into(),
-        }]
-    };
+    let leases = leases(record);
     let cluster = ClusterConfiguration {
         api_version: KUBEADM,
         kind: "ClusterConfiguration",
@@ -72,11 +99,10 @@ pub(crate) fn init_documents(
             cert_sans: &endpoint.cert_sans,
         },
         controller_manager: Component {
-            extra_args: election.clone(),
+            extra_args: leases.clone(),
         },
-        scheduler: Component {
-            extra_args: election,
-        },
+        scheduler: Component { extra_args: leases },
+        etcd: etcd(record),
     };
     let documents = [
         yaml(&init)?,
@@ -277,6 +303,19 @@ struct ClusterConfiguration<'a> {
     api_server: ApiServer<'a>,
     controller_manager: Component,
     scheduler: Component,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd: Option<Etcd>,
+}
+
+#[derive(Serialize)]
+struct Etcd {
+    local: LocalEtcd,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LocalEtcd {
+    extra_args: Vec<Arg>,
 }
 
 #[derive(Serialize)]

@@ -2,6 +2,7 @@
 //! node, and the API that it serves once it runs. Knows no provider and no terminal.
 
 pub(crate) mod address;
+pub(crate) mod etcd;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod guest;

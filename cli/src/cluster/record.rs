@@ -4,16 +4,19 @@
 //! ```text
 //!            create                     delete
 //! (absent) ─────────► Creating ─► Ready ───────► Deleting ─► (absent)
-//!                        │   ▲      │ ▲
-//!                        └───┘      └─┘ Scaling: node states below
-//!                 create again
+//!                        │   ▲      │ ▲    ▲        ▲
+//!                        └───┘      └─┘    └► Stopped
+//!                 create again     scale,     stop, start
+//!                                  upgrade
 //!
 //! node:  Wanted ─► Ready ─► Leaving ─► (absent)
+//!                    └────► Lost ─────────┘
 //! ```
 
 use super::name::{NameError, NodeName};
 use super::pki::Pki;
 use super::spec::{ClusterSpec, Role};
+use super::version::Version;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -50,6 +53,8 @@ pub(crate) struct Record {
 pub(crate) enum Phase {
     Creating,
     Ready,
+    /// Its machines are off, or are being stopped or started: they keep disks and addresses.
+    Stopped,
     Deleting,
 }
 
@@ -86,6 +91,8 @@ pub(crate) struct NodeRecord {
     pub(crate) name: NodeName,
     pub(crate) role: Role,
     pub(crate) state: NodeState,
+    /// What it runs; another than the cluster's while an upgrade is under way.
+    pub(crate) version: Version,
     /// Given out by knest on `local`.
     pub(crate) address: Option<Ipv4Addr>,
     /// Colon-separated, lower case, locally administered.
@@ -101,6 +108,16 @@ pub(crate) enum NodeState {
     Ready,
     /// To be removed, or being removed.
     Leaving,
+    /// Its machine went and took the disk along: what the cluster still knows of it is to be
+    /// removed.
+    Lost,
+}
+
+impl NodeRecord {
+    /// Whether it is a node that is there, or is to come, for good.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(self.state, NodeState::Wanted | NodeState::Ready)
+    }
 }
 
 impl Record {
@@ -124,7 +141,7 @@ impl Record {
     pub(crate) fn staying(&self, role: Role) -> impl Iterator<Item = &NodeRecord> {
         self.nodes
             .iter()
-            .filter(move |n| n.role == role && n.state != NodeState::Leaving)
+            .filter(move |n| n.role == role && n.stays())
     }
 
     /// Nodes in a state.

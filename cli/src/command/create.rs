@@ -148,6 +148,10 @@ fn resumable(record: Record, spec: &ClusterSpec) -> Result<Record> {
                 name.context()
             ))
             .hint(format!("to remove it: knest delete {name}"))),
+        Phase::Stopped => Err(Failure::usage(format!(
+            "cluster {name} exists already, and is stopped"
+        ))
+        .hint(format!("to go on with it: knest start {name}"))),
         Phase::Deleting => Err(Failure::usage(format!("cluster {name} is being deleted"))
             .hint(format!("finish that first: knest delete {name}"))),
         Phase::Creating if record.spec == *spec => Ok(record),

@@ -78,6 +78,7 @@ async fn look(provider: &Local, name: &ClusterName) -> Result<Option<Row>> {
         let machine = match machine {
             Some(MachineState::Running) => "running",
             Some(MachineState::Stopped { .. }) => "stopped",
+            Some(MachineState::Lost { .. }) => "lost",
             None if node.state == NodeState::Wanted => "wanted",
             None => "unknown",
         };

@@ -11,12 +11,14 @@ mod list;
 mod man;
 mod scale;
 mod setup;
+mod start;
+mod stop;
 pub(crate) mod supervise;
 mod version;
 mod vm;
 
 use crate::cluster::name::ClusterName;
-use crate::cluster::record::Record;
+use crate::cluster::record::{NodeState, Phase, Record};
 use crate::failure::{Failure, Result};
 use crate::paths::Paths;
 use crate::provider::Provider;
@@ -60,8 +62,12 @@ pub(crate) enum Verb {
     Delete(delete::Args),
     /// List clusters
     List(list::Args),
-    /// Change how many nodes a cluster has
+    /// Change how many nodes a cluster has, and replace those that were lost
     Scale(scale::Args),
+    /// Shut a cluster's machines down; they keep their disks and addresses
+    Stop(stop::Args),
+    /// Start the machines of a cluster that was stopped, or of one whose host was
+    Start(start::Args),
     /// Print a cluster's kubeconfig
     Kubeconfig(kubeconfig::Args),
     /// Manage the local image store
@@ -111,6 +117,37 @@ async fn existing(provider: &dyn Provider, name: &ClusterName) -> Result<Record>
     })
 }
 
+/// Whether a cluster is whole, so that it can be changed; else what is to be done first.
+fn complete(record: &Record) -> Result<()> {
+    let name = &record.spec.name;
+    Err(match record.phase {
+        Phase::Ready => return Ok(()),
+        Phase::Creating => Failure::usage(format!("cluster {name} is not complete"))
+            .hint("run its create again with the same arguments"),
+        Phase::Stopped => {
+            Failure::usage(format!("cluster {name} is stopped")).hint(format!("knest start {name}"))
+        }
+        Phase::Deleting => Failure::usage(format!("cluster {name} is being deleted"))
+            .hint(format!("finish that first: knest delete {name}")),
+    })
+}
+
+/// Whether a cluster may be stopped or started: a node half-way to being one would not survive it.
+fn settled(record: &Record) -> Result<()> {
+    let name = &record.spec.name;
+    if record.phase != Phase::Stopped {
+        complete(record)?;
+    }
+    match record.in_state(NodeState::Wanted).next() {
+        None => Ok(()),
+        Some(node) => Err(Failure::usage(format!(
+            "node {} of cluster {name} is not Ready yet",
+            node.name
+        ))
+        .hint(format!("finish that first: knest scale {name}"))),
+    }
+}
+
 /// `90s`, `20m`, `1h30m`; at least a second.
 fn duration(text: &str) -> Result<Duration, String> {
     let malformed = || format!("{text:?} is not a duration like 90s, 20m or 1h30m");
@@ -145,6 +182,8 @@ pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
         Verb::Delete(args) => delete::run(args, env).await,
         Verb::List(args) => list::run(args, env).await,
         Verb::Scale(args) => scale::run(args, env).await,
+        Verb::Stop(args) => stop::run(args, env).await,
+        Verb::Start(args) => start::run(args, env).await,
         Verb::Kubeconfig(args) => kubeconfig::run(args, env).await,
         Verb::Image(verb) => image::run(verb, env).await,
         Verb::Vm(verb) => vm::run(verb, env).await,

@@ -2,9 +2,8 @@
 
 use super::Env;
 use crate::cluster::name::ClusterName;
-use crate::cluster::record::{NodeState, Phase, Record};
 use crate::cluster::spec::Role;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::provider::Provider;
 use crate::provider::local::Local;
 use crate::step::{self, OnFailure};
@@ -13,12 +12,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without a count it replaces nodes that were lost with their disks, and ends what an \
+    earlier scale left undone.\n\nExamples:\n  knest scale demo --worker-machine-count 3\n  \
+    knest scale demo --control-plane-machine-count 3\n  knest scale demo"
+)]
 pub(crate) struct Args {
     /// The cluster's name
     name: ClusterName,
-    /// How many worker nodes it should have
+    /// How many control-plane nodes it should have: an odd number [default: as many as before]
     #[arg(long, value_name = "N")]
-    worker_machine_count: u32,
+    control_plane_machine_count: Option<u32>,
+    /// How many worker nodes it should have [default: as many as before]
+    #[arg(long, value_name = "N")]
+    worker_machine_count: Option<u32>,
     /// Keep new nodes when they do not become Ready in time
     #[arg(long)]
     retain: bool,
@@ -34,27 +41,15 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
     let _lock = provider.lock(&args.name).await?;
     // What another command changed between the look and the lock.
     let mut record = provider.load(&args.name).await?.unwrap_or(record);
-    match record.phase {
-        Phase::Ready => {}
-        Phase::Creating => {
-            return Err(
-                Failure::usage(format!("cluster {} is not complete", args.name))
-                    .hint("run its create again with the same arguments"),
-            );
-        }
-        Phase::Deleting => {
-            return Err(Failure::usage(format!(
-                "cluster {} is being deleted",
-                args.name
-            )));
-        }
+    super::complete(&record)?;
+    step::mark_lost(&mut record, &provider.machines(&args.name).await?)?;
+    for (role, count) in [
+        (Role::ControlPlane, args.control_plane_machine_count),
+        (Role::Worker, args.worker_machine_count),
+    ] {
+        let count = count.unwrap_or_else(|| record.spec.machine(role).count);
+        step::resize(&mut record, role, count, &provider)?;
     }
-    resize(
-        &mut record,
-        Role::Worker,
-        args.worker_machine_count,
-        &provider,
-    )?;
     record.spec.check()?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let deadline = Instant::now() + args.timeout;
@@ -75,21 +70,5 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
         args.name,
         cx.record.nodes.len()
     ));
-    Ok(())
-}
-
-/// In memory: adds nodes, or marks as leaving those that came last. Workers that are on their way
-/// out already, and nodes of an interrupted scale that are still wanted, count as what they are.
-fn resize(record: &mut Record, role: Role, count: u32, provider: &dyn Provider) -> Result<()> {
-    let staying = u32::try_from(record.staying(role).count()).unwrap_or(u32::MAX);
-    record.spec.machine_mut(role).count = count;
-    if count > staying {
-        return step::add_nodes(provider, record, role, count - staying);
-    }
-    let surplus = record.nodes.iter_mut().rev();
-    let surplus = surplus.filter(|n| n.role == role && n.state != NodeState::Leaving);
-    for node in surplus.take((staying - count) as usize) {
-        node.state = NodeState::Leaving;
-    }
     Ok(())
 }

@@ -94,9 +94,16 @@ impl Provider for Fake {
                 },
                 _ => MachineState::Running,
             },
+            reboots: 0,
             console_tail: "last words".into(),
         };
         Ok(self.machines.lock().unwrap().iter().map(status).collect())
+    }
+    async fn stop_machines(&self, _: &Record, _: &dyn Reporter) -> Result<()> {
+        self.act("stop_machines")
+    }
+    async fn resume_machines(&self, _: &Record) -> Result<()> {
+        self.act("resume_machines")
     }
     async fn remove_machines(&self, _: &Record, nodes: &[NodeName]) -> Result<()> {
         self.machines

@@ -56,6 +56,15 @@ pub(crate) trait Provider: Send + Sync {
     /// What became of the machines.
     async fn machines(&self, name: &ClusterName) -> Result<Vec<MachineStatus>>;
 
+    /// Shuts machines down, each by its own will where it has one; disks and addresses stay theirs.
+    /// Returns when all are off; one that is off already is no error. Refused where a machine that
+    /// is off loses its disk.
+    async fn stop_machines(&self, record: &Record, reporter: &dyn Reporter) -> Result<()>;
+
+    /// Starts machines that are there and off: the same disks, the same addresses. Returns when
+    /// every machine of the record's `Ready` nodes runs.
+    async fn resume_machines(&self, record: &Record) -> Result<()>;
+
     /// Stops machines and removes all that they had. An absent one is no error.
     async fn remove_machines(&self, record: &Record, nodes: &[NodeName]) -> Result<()>;
 
@@ -90,6 +99,9 @@ pub(crate) struct MachineRequest {
 pub(crate) struct MachineStatus {
     pub(crate) name: NodeName,
     pub(crate) state: MachineState,
+    /// How often its guest began anew since the machine was started, where that matters: before its
+    /// node was Ready.
+    pub(crate) reboots: u64,
     /// The last lines of its serial console, of bounded size, made printable.
     pub(crate) console_tail: String,
 }
@@ -100,5 +112,8 @@ pub(crate) enum MachineState {
     /// It runs.
     Running,
     /// It does not; `reason` says how it ended (exit status or signal, and the VMM's last words).
+    /// Its disk is there.
     Stopped { reason: String },
+    /// It ended, and its disk is gone with it. So is a machine that is not in the list at all.
+    Lost { reason: String },
 }

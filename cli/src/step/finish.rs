@@ -1,11 +1,11 @@
-//! The last step of a creation.
+//! The last step of a creation, and of a start.
 
 use super::{Context, Step};
 use crate::cluster::record::Phase;
 use crate::failure::Result;
 use async_trait::async_trait;
 
-/// The cluster is whole from here on: `create` refuses it, `scale` takes it.
+/// The cluster is whole from here on: `create` refuses it, every other verb takes it.
 pub(super) struct Finish;
 
 #[async_trait(?Send)]

@@ -1,13 +1,22 @@
 //! The steps that make machines: base disks, the machines themselves, and the end of their
 //! secrets.
+//!
+//! ```text
+//! Machines            founder, workers: at once
+//! JoinControlPlanes   the second ─► Ready ─► the third ─► Ready …
+//! ```
 
+use super::leave::part_with;
+use super::waiting::waiting;
 use super::{Context, Step};
+use crate::cluster::guest::{Guest, NodeSeen};
 use crate::cluster::name::NodeName;
 use crate::cluster::record::{NodeRecord, NodeState, Phase, Record};
 use crate::cluster::spec::Role;
-use crate::cluster::{guest::Guest, userdata};
+use crate::cluster::userdata;
 use crate::failure::{Failure, Result};
 use crate::provider::MachineRequest;
+use crate::wait::Seen;
 use async_trait::async_trait;
 
 /// Images become disks, once for all nodes.
@@ -26,8 +35,24 @@ impl Step for Disks {
     }
 }
 
-/// Every machine starts at once: workers wait for the API by themselves.
+/// All at once: workers wait for the API by themselves. Control planes that join have a step of their
+/// own.
 pub(super) struct Machines;
+
+/// Nodes whose machines start at once, in the record's order.
+fn at_once(record: &Record) -> impl Iterator<Item = &NodeRecord> {
+    let joins = |n: &NodeRecord| joining(record).any(|j| j.name == n.name);
+    record
+        .in_state(NodeState::Wanted)
+        .filter(move |n| !joins(n))
+}
+
+/// Control planes to come that join an etcd which is there.
+fn joining(record: &Record) -> impl Iterator<Item = &NodeRecord> {
+    let wanted = record.in_state(NodeState::Wanted);
+    let control_planes = wanted.filter(|n| n.role == Role::ControlPlane);
+    control_planes.skip(usize::from(record.founding()))
+}
 
 #[async_trait(?Send)]
 impl Step for Machines {
@@ -35,11 +60,10 @@ impl Step for Machines {
         "Starting the machines".into()
     }
     async fn needed(&self, cx: &Context<'_>) -> Result<bool> {
-        Ok(cx.record.in_state(NodeState::Wanted).next().is_some())
+        Ok(at_once(&cx.record).next().is_some())
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
-        let wanted = cx.record.in_state(NodeState::Wanted);
-        let requests: Vec<_> = wanted
+        let requests: Vec<_> = at_once(&cx.record)
             .map(|n| request(&cx.record, n))
             .collect::<Result<_>>()?;
         cx.provider.start_machines(&cx.record, &requests).await
@@ -50,15 +74,49 @@ impl Step for Machines {
             .in_state(NodeState::Wanted)
             .map(|n| n.name.clone())
             .collect();
-        cx.provider.remove_machines(&cx.record, &new).await?;
         // A cluster that is taken back whole needs no farewell from its own API.
-        if cx.record.phase == Phase::Ready {
-            let guest = Guest::of(&cx.record).await?;
-            for node in &new {
-                guest.delete_node(node).await?;
-            }
+        match cx.record.phase {
+            Phase::Creating => cx.provider.remove_machines(&cx.record, &new).await,
+            _ => part_with(cx, &new).await,
+        }
+    }
+}
+
+/// One after the other, each Ready before the next begins: etcd takes in one member at a time, and
+/// has a majority throughout.
+pub(super) struct JoinControlPlanes;
+
+#[async_trait(?Send)]
+impl Step for JoinControlPlanes {
+    fn title(&self) -> String {
+        "Joining control planes".into()
+    }
+    async fn needed(&self, cx: &Context<'_>) -> Result<bool> {
+        Ok(joining(&cx.record).next().is_some())
+    }
+    async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
+        let guest = Guest::of(&cx.record).await?;
+        for node in joining(&cx.record) {
+            let request = request(&cx.record, node)?;
+            cx.provider.start_machines(&cx.record, &[request]).await?;
+            let what = format!("control plane {} is Ready", node.name);
+            waiting(cx, &what, async |_| {
+                Ok(match guest.nodes().await {
+                    Ok(seen) => joined(node, &seen),
+                    Err(observation) => Seen::NotYet(observation),
+                })
+            })
+            .await?;
         }
         Ok(())
+    }
+}
+
+fn joined(node: &NodeRecord, seen: &[NodeSeen]) -> Seen<()> {
+    match seen.iter().find(|s| s.name == node.name.as_str()) {
+        Some(seen) if seen.ready => Seen::There(()),
+        Some(seen) => Seen::NotYet(format!("{}: {}", node.name, seen.message)),
+        None => Seen::NotYet(format!("{} has not joined yet", node.name)),
     }
 }
 

@@ -2,20 +2,23 @@
 //! and can be taken back. Steps see the provider, the cluster's own API, the reporter and the
 //! record; never a VMM.
 
-mod drain;
 mod finish;
 mod kubeconfig;
+mod leave;
 mod machines;
 mod plan;
 mod prepare;
 mod ready;
 mod resize;
+mod rest;
 mod run;
 mod teardown;
 mod token;
+mod waiting;
 
-pub(crate) use plan::{create_plan, delete_plan, scale_plan};
+pub(crate) use plan::{create_plan, delete_plan, scale_plan, start_plan, stop_plan};
 pub(crate) use prepare::add_nodes;
+pub(crate) use resize::{mark_lost, resize};
 pub(crate) use run::{Context, OnFailure, execute};
 
 use crate::failure::Result;

@@ -1,12 +1,13 @@
-//! THE lists: what `create`, `scale` and `delete` consist of, in order. Each list reads as the
+//! THE lists: what the commands that change a cluster consist of, in order. Each list reads as the
 //! recipe; what a step does is in its own file.
 
 use super::Step;
-use super::drain::{Drain, RemoveMachines};
-use super::machines::{Disks, Machines, Seal};
+use super::leave::{Bury, Drain, Leave};
+use super::machines::{Disks, JoinControlPlanes, Machines, Seal};
 use super::prepare::{Endpoint, Keys, Preflight, WriteRecord};
 use super::ready::{Api, CoreDns, Nodes};
 use super::resize::Resize;
+use super::rest::{MarkStopped, Resume, Stop};
 use super::teardown::{Forget, ForgetKubeconfig, MarkDeleting, Teardown};
 use super::token::Token;
 use super::{finish::Finish, kubeconfig::Kubeconfig};
@@ -22,6 +23,7 @@ pub(crate) fn create_plan() -> Vec<Box<dyn Step>> {
         Box::new(Token),
         Box::new(Machines),
         Box::new(Api),
+        Box::new(JoinControlPlanes),
         Box::new(Nodes),
         Box::new(CoreDns),
         Box::new(Seal),
@@ -30,20 +32,38 @@ pub(crate) fn create_plan() -> Vec<Box<dyn Step>> {
     ]
 }
 
-/// From the nodes that are there to those that the record wants: new ones first, then farewell to
-/// those that leave.
+/// From the nodes that are there to those that the record wants: lost ones out of the way, then new
+/// ones, then farewell to those that leave.
 pub(crate) fn scale_plan() -> Vec<Box<dyn Step>> {
     vec![
         Box::new(Preflight),
         Box::new(Resize),
         Box::new(Api),
+        Box::new(Bury),
         Box::new(Disks),
         Box::new(Token),
         Box::new(Machines),
+        Box::new(JoinControlPlanes),
         Box::new(Nodes),
         Box::new(Seal),
         Box::new(Drain),
-        Box::new(RemoveMachines),
+        Box::new(Leave),
+    ]
+}
+
+/// From running machines to machines that are off and keep all that they have.
+pub(crate) fn stop_plan() -> Vec<Box<dyn Step>> {
+    vec![Box::new(MarkStopped), Box::new(Stop)]
+}
+
+/// From machines that are off, all or some, to the same cluster as before.
+pub(crate) fn start_plan() -> Vec<Box<dyn Step>> {
+    vec![
+        Box::new(Resume),
+        Box::new(Api),
+        Box::new(Nodes),
+        Box::new(CoreDns),
+        Box::new(Finish),
     ]
 }
 

@@ -62,6 +62,7 @@ pub(crate) fn add_nodes(
             name,
             role,
             state: NodeState::Wanted,
+            version: record.spec.kubernetes_version,
             address: place.address,
             mac: place.mac,
         });

@@ -41,18 +41,27 @@ fn join_of_a_control_plane() {
 }
 
 #[test]
-fn leaders_are_elected_where_there_are_several() {
-    for (control_planes, elects) in [(1, false), (3, true)] {
-        let record = fixture::record(control_planes, 0);
+fn elections_are_hurried_only_where_machines_are_fast_and_several() {
+    let documents = |control_planes, vmm| {
+        let mut record = fixture::record(control_planes, 0);
+        let ProviderSpec::Local { node_cidr, .. } = record.spec.provider;
+        record.spec.provider = ProviderSpec::Local { vmm, node_cidr };
         let text = init_documents(&record, &record.nodes[0], &fixture::token()).unwrap();
-        let cluster = &parse(&text)[1];
+        assert!(!text.contains("name: leader-elect\n"), "{text}");
+        parse(&text)[1].clone()
+    };
+    for (control_planes, vmm, patient, slow_etcd) in [
+        (1, VmmKind::CloudHypervisor, true, false),
+        (3, VmmKind::CloudHypervisor, false, false),
+        (1, VmmKind::Qemu, true, true),
+        (3, VmmKind::Qemu, true, true),
+    ] {
+        let cluster = documents(control_planes, vmm);
         for component in ["controllerManager", "scheduler"] {
-            assert_eq!(
-                cluster[component]["extraArgs"].is_null(),
-                elects,
-                "{cluster:?}"
-            );
+            let args = &cluster[component]["extraArgs"];
+            assert_eq!(args.is_sequence(), patient, "{cluster:?}");
         }
+        assert_eq!(cluster["etcd"].is_mapping(), slow_etcd, "{cluster:?}");
     }
 }
 

@@ -6,8 +6,9 @@ use super::process::tail;
 use super::state::{MachineDir, read_json, write_json};
 use crate::cluster::name::NodeName;
 use crate::cluster::spec::{Role, VmmKind};
-use crate::failure::Result;
+use crate::failure::{Context, Result};
 use crate::provider::{MachineState, MachineStatus};
+use knest_vmm::event::EventLog;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -71,14 +72,42 @@ impl MachineDir {
     pub(crate) fn save(&self, machine: &Machine) -> Result<()> {
         write_json(&self.machine(), machine)
     }
+
     /// Whether its VMM has ended and nobody wrote down how.
     pub(crate) fn ended_unseen(&self) -> Result<bool> {
         Ok(matches!(self.run_state()?, Some(Run::Running { process }) if !process.alive()))
     }
 
+    fn has_disk(&self) -> Result<bool> {
+        let machine = self.load()?;
+        Ok(machine.is_some_and(|m| self.path().join(m.disk.file).exists()))
+    }
+
+    /// Notes that its guest began anew, where the VMM does not write that down itself.
+    pub(crate) fn count_reboot(&self) -> Result<()> {
+        let before: u64 = read_json(&self.resets())?.unwrap_or_default();
+        write_json(&self.resets(), &(before + 1))
+    }
+
+    /// How often its guest began anew before it was a Ready node.
+    fn reboots(&self) -> Result<u64> {
+        if self.load()?.is_none_or(|machine| machine.sealed) {
+            return Ok(0);
+        }
+        let told: u64 = read_json(&self.resets())?.unwrap_or_default();
+        let mut log = EventLog::new(self.events());
+        log.read().host(format!("machine {}", self.name))?;
+        Ok(told.max(log.history().reboots))
+    }
+
     /// What can be said of it without asking anybody.
     pub(crate) fn status(&self) -> Result<MachineStatus> {
-        let stopped = |reason: String| MachineState::Stopped { reason };
+        let stopped = |reason: String| match self.has_disk() {
+            Ok(false) => MachineState::Lost {
+                reason: format!("{reason}; its disk is gone"),
+            },
+            _ => MachineState::Stopped { reason },
+        };
         let state = match self.run_state()? {
             None => stopped("never started".into()),
             Some(Run::Starting) => stopped("its start was interrupted".into()),
@@ -92,6 +121,7 @@ impl MachineDir {
         Ok(MachineStatus {
             name: self.name.clone(),
             state,
+            reboots: self.reboots()?,
             console_tail: tail(&self.serial_log(), CONSOLE_LINES),
         })
     }

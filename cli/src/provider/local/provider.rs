@@ -9,7 +9,7 @@ use super::state::{self, ClusterDir, MachineDir};
 use super::{disk, image, kvm, preflight, seed, supervisor, vmm, work};
 use crate::cluster::address;
 use crate::cluster::name::{ClusterName, NodeName};
-use crate::cluster::record::{Endpoint, NodeRecord, Record};
+use crate::cluster::record::{Endpoint, NodeRecord, NodeState, Record};
 use crate::cluster::spec::{MachineSpec, ProviderSpec, Role, VmmKind};
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
@@ -28,6 +28,8 @@ const PORT_ATTEMPTS: usize = 64;
 /// What helps where a root disk is too small for its image.
 const ROOTFS_SIZE: &str = "give it more with --control-plane-machine-rootfs-size and \
      --worker-machine-rootfs-size";
+/// How long a guest that is stopped may take to power itself off: its pods end first.
+const POWER_OFF: Duration = Duration::from_secs(120);
 
 /// How long a supervisor may take to write an end down.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -256,6 +258,39 @@ impl Provider for Local {
         }
         settled(&dir, &machines).await;
         machines.iter().map(MachineDir::status).collect()
+    }
+
+    async fn stop_machines(&self, record: &Record, reporter: &dyn Reporter) -> Result<()> {
+        let dir = self.dir(&record.spec.name);
+        let machines = dir.machines()?;
+        let mut lives = false;
+        for machine in &machines {
+            lives |= machine.living()?.is_some();
+        }
+        if lives {
+            // Machines outlive their supervisor, but nobody else can press their power buttons.
+            supervisor::ensure(&dir).await?;
+            reporter.detail("the machines are powering off");
+            let names = machines.iter().map(|m| m.name.clone()).collect();
+            supervisor::power_off(&dir, names, POWER_OFF).await?;
+        }
+        supervisor::stop(&dir).await
+    }
+
+    async fn resume_machines(&self, record: &Record) -> Result<()> {
+        let dir = self.dir(&record.spec.name);
+        let mut names = vec![];
+        for node in record.in_state(NodeState::Ready) {
+            if dir.machine(&node.name).load()?.is_none() {
+                return Err(Failure::host(format!(
+                    "the disk of machine {} is gone",
+                    node.name
+                )));
+            }
+            names.push(node.name.clone());
+        }
+        supervisor::ensure(&dir).await?;
+        supervisor::start(&dir, names).await.map(drop)
     }
 
     async fn remove_machines(&self, record: &Record, nodes: &[NodeName]) -> Result<()> {

@@ -121,6 +121,7 @@ mod tests {
                 name: "demo-worker-2".parse().unwrap(),
                 role: Role::Worker,
                 state: NodeState::Wanted,
+                version: crate::cluster::version::DEFAULT,
                 address: Some(Ipv4Addr::new(10, 4, 0, 11)),
                 mac: "02:6b:0a:04:00:0b".into(),
             },

@@ -18,7 +18,7 @@
 //!     seed.img          its NoCloud volume; holds secrets until it is sealed
 //!     serial.log        all that it wrote to ttyS0
 //!     vmm.log           its VMM's standard output and error
-//!     api.sock, events.json (Cloud Hypervisor) | qmp.sock (QEMU)
+//!     api.sock, events.json (Cloud Hypervisor) | qmp.sock, events.sock, resets.json (QEMU)
 //! ```
 //!
 //! JSON files are written whole: a temporary file beside them (`.FILE.tmp`), synced, renamed, the
@@ -157,6 +157,12 @@ impl MachineDir {
     }
     pub(crate) fn vmm_log(&self) -> PathBuf {
         self.path.join("vmm.log")
+    }
+    pub(crate) fn events(&self) -> PathBuf {
+        self.path.join("events.json")
+    }
+    pub(crate) fn resets(&self) -> PathBuf {
+        self.path.join("resets.json")
     }
     pub(crate) fn create(&self) -> Result<()> {
         create_private(&self.path)

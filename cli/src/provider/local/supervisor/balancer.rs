@@ -65,19 +65,23 @@ impl Balancer {
         }
     }
 
-    /// Both directions until both have ended; an end of one is passed on.
+    /// Both directions until both have ended, an end of one being passed on; or until its control
+    /// plane is none any more: one that was stopped says no farewell, and its clients would wait for
+    /// an answer.
     async fn forward(&self, mut client: TcpStream) -> io::Result<()> {
-        let mut server = self.connect().await?;
+        let (target, mut server) = self.connect().await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         keep_alive(&client)?;
         keep_alive(&server)?;
-        tokio::io::copy_bidirectional(&mut client, &mut server)
-            .await
-            .map(drop)
+        let mut targets = self.targets.clone();
+        tokio::select! {
+            ended = tokio::io::copy_bidirectional(&mut client, &mut server) => ended.map(drop),
+            _ = targets.wait_for(|all| !all.contains(&target)) => Ok(()),
+        }
     }
 
-    async fn connect(&self) -> io::Result<TcpStream> {
+    async fn connect(&self) -> io::Result<(SocketAddr, TcpStream)> {
         let mut last = io::Error::new(io::ErrorKind::NotConnected, "no control plane yet");
         for target in self.order() {
             let late = || io::Error::from(io::ErrorKind::TimedOut);
@@ -85,7 +89,7 @@ impl Balancer {
             match result.unwrap_or_else(|_| Err(late())) {
                 Ok(stream) => {
                     self.with(|seen| seen.refused.remove(&target));
-                    return Ok(stream);
+                    return Ok((target, stream));
                 }
                 Err(error) => {
                     self.with(|seen| seen.refused.insert(target, Instant::now()));
@@ -203,5 +207,13 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(ask(address).await, "second hello");
         }
+
+        // A connection does not outlive its control plane's being one.
+        let mut open = TcpStream::connect(address).await.unwrap();
+        open.write_all(b"hello").await.unwrap();
+        targets.send_replace(vec![]);
+        let mut nothing = vec![];
+        open.read_to_end(&mut nothing).await.ok();
+        assert!(nothing.is_empty());
     }
 }

@@ -45,6 +45,19 @@ pub(crate) async fn start(dir: &ClusterDir, machines: Vec<NodeName>) -> Result<S
     call(dir, Op::Start { machines }, WORK).await
 }
 
+/// Has machines power themselves off; returns when they are off, by their will or without.
+pub(crate) async fn power_off(
+    dir: &ClusterDir,
+    machines: Vec<NodeName>,
+    patience: Duration,
+) -> Result<Status> {
+    let op = Op::Stop {
+        machines,
+        patience: patience.as_secs(),
+    };
+    call(dir, op, patience + WORK).await
+}
+
 /// Stops machines for good. `None` if no supervisor answers.
 pub(crate) async fn remove(dir: &ClusterDir, machines: Vec<NodeName>) -> Result<Option<()>> {
     if answering(dir).await.is_none() {

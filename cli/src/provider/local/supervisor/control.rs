@@ -88,8 +88,12 @@ impl Control {
         match op {
             Op::Status => {}
             Op::Start { machines } => self.machines.start(&machines).await?,
+            Op::Stop { machines, patience } => {
+                let patience = Duration::from_secs(patience);
+                self.machines.stop(&machines, patience).await?;
+            }
             Op::Remove { machines } => self.machines.remove(&machines).await?,
-            Op::Shutdown => self.machines.stop().await?,
+            Op::Shutdown => self.machines.stop_all().await?,
         }
         let no_way_out = self.no_way_out.borrow().clone();
         Ok(Status {

@@ -10,8 +10,9 @@ use crate::provider::local::life::{End, Life, Run};
 use crate::provider::local::machine::{Machine, with_log};
 use crate::provider::local::network::{API_PORT, Links, tap_name};
 use crate::provider::local::process::{Identity, tail};
-use crate::provider::local::state::{ClusterDir, MachineDir};
+use crate::provider::local::state::{ClusterDir, MachineDir, remove};
 use crate::provider::local::vmm::{self, Vmm};
+use futures::StreamExt;
 use futures::future::join_all;
 use knest_vmm::process::{Death, ExitReason, Process};
 use std::collections::BTreeMap;
@@ -74,6 +75,7 @@ impl Machines {
                     Some(attached) => {
                         tracing::info!(machine = %machine.name, pid = process.pid, "found again");
                         self.watch(&machine.name, attached);
+                        self.count_reboots(&machine);
                     }
                     None => self.ended(&dir, &machine, "its VMM", ExitReason::Unknown)?,
                 },
@@ -88,31 +90,35 @@ impl Machines {
                 self.0.links.remove(&name).await?;
             }
         }
-        self.refresh()
+        self.refresh(&[])
     }
 
     /// Starts machines, all at once, unless they run. Every one is tried; the first failure is told.
     pub(super) async fn start(&self, names: &[NodeName]) -> Result<()> {
         let _busy = self.0.busy.lock().await;
-        self.refresh()?;
+        self.refresh(&[])?;
         let results = join_all(names.iter().map(|name| self.start_one(name))).await;
         results.into_iter().collect()
     }
 
     /// Stops machines: by their power button, and for good. Their directories stay.
     pub(super) async fn remove(&self, names: &[NodeName]) -> Result<()> {
+        self.stop(names, POWER_OFF).await
+    }
+
+    /// Stops machines, all at once: by their power button, and whoever is not off in time without.
+    /// They get no more connections.
+    pub(super) async fn stop(&self, names: &[NodeName], patience: Duration) -> Result<()> {
         let _busy = self.0.busy.lock().await;
-        let results = join_all(names.iter().map(|name| self.stop_one(name, true))).await;
-        self.refresh()?;
+        self.refresh(names)?;
+        let results = join_all(names.iter().map(|name| self.stop_one(name, patience))).await;
         results.into_iter().collect()
     }
 
-    /// Stops every machine at once.
-    pub(super) async fn stop(&self) -> Result<()> {
-        let _busy = self.0.busy.lock().await;
+    /// Stops every machine without asking it.
+    pub(super) async fn stop_all(&self) -> Result<()> {
         let names: Vec<NodeName> = self.0.dir.machines()?.into_iter().map(|d| d.name).collect();
-        let results = join_all(names.iter().map(|name| self.stop_one(name, false))).await;
-        results.into_iter().collect()
+        self.stop(&names, Duration::ZERO).await
     }
 
     async fn start_one(&self, name: &NodeName) -> Result<()> {
@@ -126,6 +132,7 @@ impl Machines {
             )));
         };
         dir.set_run_state(&Run::Starting)?;
+        remove(&dir.resets())?;
         let started = async {
             self.0.links.ensure_tap(&tap_name(machine.address)).await?;
             self.vmm(machine.vmm)?.start(&machine, &dir).await
@@ -146,6 +153,7 @@ impl Machines {
                 tracing::info!(machine = %name, pid = identity.pid, "started");
                 dir.set_run_state(&Run::Running { process: identity })?;
                 self.watch(name, process);
+                self.count_reboots(&machine);
                 Ok(())
             }
             Err(failure) => {
@@ -157,7 +165,7 @@ impl Machines {
         }
     }
 
-    async fn stop_one(&self, name: &NodeName, gently: bool) -> Result<()> {
+    async fn stop_one(&self, name: &NodeName, patience: Duration) -> Result<()> {
         let dir = self.0.dir.machine(name);
         let Some(machine) = dir.load()? else {
             return Ok(());
@@ -165,12 +173,17 @@ impl Machines {
         // Taken out first: the end that follows is no news.
         let process = self.running(|running| running.remove(name));
         let vmm = self.vmm(machine.vmm);
+        let mut refused = false;
         if let Some(process) = process {
-            if gently && let Ok(vmm) = &vmm {
+            if !patience.is_zero()
+                && let Ok(vmm) = &vmm
+            {
                 let pressed = tokio::time::timeout(BUTTON, vmm.power_button(&dir, &process)).await;
-                if matches!(pressed, Ok(Ok(()))) {
-                    process.wait_within(POWER_OFF).await;
-                }
+                let off = match pressed {
+                    Ok(Ok(())) => process.wait_within(patience).await,
+                    _ => None,
+                };
+                refused = off.is_none();
             }
             process.kill().host(format!("stopping machine {name}"))?;
             if process.wait_within(KILL).await.is_none() {
@@ -180,9 +193,16 @@ impl Machines {
                     KILL.as_secs()
                 )));
             }
-            tracing::info!(machine = %name, "stopped");
+            tracing::info!(machine = %name, refused, "stopped");
+            let reason = match refused {
+                true => format!(
+                    "it was not off within {} s and was killed",
+                    patience.as_secs()
+                ),
+                false => "it was stopped".into(),
+            };
+            dir.set_run_state(&Run::Ended(End::new(!refused, reason)))?;
         }
-        dir.set_run_state(&Run::Ended(End::new(true, "it was stopped")))?;
         if let Ok(vmm) = vmm {
             vmm.clean(&dir)?;
         }
@@ -214,6 +234,32 @@ impl Machines {
             };
             if let Err(failure) = told {
                 tracing::error!(machine = %name, %failure, "its end could not be dealt with");
+            }
+        });
+    }
+
+    /// Writes down how often the guest of a machine that is not yet a node begins anew, where its VMM
+    /// only tells and does not write it down itself.
+    fn count_reboots(&self, machine: &Machine) {
+        if machine.sealed {
+            return;
+        }
+        let (machines, name, kind) = (self.clone(), machine.name.clone(), machine.vmm);
+        tokio::spawn(async move {
+            let dir = machines.0.dir.machine(&name);
+            let Ok(vmm) = machines.vmm(kind) else { return };
+            let Ok(mut resets) = vmm.resets(&dir).await else {
+                tracing::warn!(machine = %name, "its reboots go unseen");
+                return;
+            };
+            while resets.next().await.is_some() {
+                tracing::warn!(machine = %name, "its guest began anew");
+                let _busy = machines.0.busy.lock().await;
+                if dir.machine().exists()
+                    && let Err(failure) = dir.count_reboot()
+                {
+                    tracing::error!(machine = %name, %failure, "a reboot was not written down");
+                }
             }
         });
     }
@@ -267,12 +313,13 @@ impl Machines {
         Ok(())
     }
 
-    /// Tells the balancer which machines are control planes.
-    fn refresh(&self) -> Result<()> {
+    /// Tells the balancer which machines are control planes, those apart that are being stopped.
+    fn refresh(&self, stopping: &[NodeName]) -> Result<()> {
         let mut addresses = vec![];
         for dir in self.0.dir.machines()? {
             if let Some(machine) = dir.load()?
                 && machine.role == Role::ControlPlane
+                && !stopping.contains(&machine.name)
             {
                 addresses.push(SocketAddr::from((machine.address, API_PORT)));
             }

@@ -18,5 +18,5 @@ mod policy;
 mod protocol;
 mod run;
 
-pub(crate) use client::{answering, ensure, remove, start, stop};
+pub(crate) use client::{answering, ensure, power_off, remove, start, stop};
 pub(crate) use run::run;

@@ -26,6 +26,12 @@ pub(super) enum Op {
     Status,
     /// Start these machines unless they run.
     Start { machines: Vec<NodeName> },
+    /// Have these machines power themselves off, each within so many seconds; what does not is
+    /// stopped all the same.
+    Stop {
+        machines: Vec<NodeName>,
+        patience: u64,
+    },
     /// Stop these machines and forget them.
     Remove { machines: Vec<NodeName> },
     /// Stop every machine and the way out, and end.

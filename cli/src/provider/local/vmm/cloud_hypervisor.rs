@@ -8,6 +8,8 @@ use crate::provider::local::network::tap_name;
 use crate::provider::local::socket::SocketDir;
 use crate::provider::local::state::{MachineDir, remove};
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use knest_vmm::config::{ConsoleConfig, CpusConfig, MemoryConfig, Payload, SerialConfig, VmConfig};
 use knest_vmm::device::{DiskConfig, NetConfig};
 use knest_vmm::hypervisor::{Files, Launch};
@@ -72,6 +74,10 @@ impl Vmm for CloudHypervisor {
             .power_button()
             .await
             .host("pressing the power button")
+    }
+
+    async fn resets(&self, _: &MachineDir) -> Result<BoxStream<'static, ()>> {
+        Ok(futures::stream::empty().boxed())
     }
 
     fn clean(&self, dir: &MachineDir) -> Result<()> {

@@ -16,6 +16,7 @@ use crate::cluster::spec::VmmKind;
 use crate::failure::{Failure, Result};
 use crate::paths::Paths;
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use knest_vmm::process::Process;
 
 /// A program that runs machines.
@@ -27,6 +28,10 @@ pub(crate) trait Vmm: Send + Sync {
 
     /// Presses the power button; the guest does what it likes about that.
     async fn power_button(&self, dir: &MachineDir, process: &Process) -> Result<()>;
+
+    /// Tells each time its guest begins anew while the VMM runs on; ends with the VMM. Nothing where
+    /// the VMM writes its events into the machine's directory.
+    async fn resets(&self, dir: &MachineDir) -> Result<BoxStream<'static, ()>>;
 
     /// Removes what a VMM that was killed leaves behind, its logs apart.
     fn clean(&self, dir: &MachineDir) -> Result<()>;

@@ -10,6 +10,8 @@ use crate::provider::local::process::tail;
 use crate::provider::local::socket::SocketDir;
 use crate::provider::local::state::{MachineDir, remove};
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use knest_vmm::process::{Command, Process};
 use qapi::futures::{QapiStream, QmpStreamTokio};
 use qapi::qmp;
@@ -20,6 +22,9 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 const SOCKET: &str = "qmp.sock";
+
+/// A second one for whoever only listens: QEMU speaks to one at a time on each.
+const EVENTS: &str = "events.sock";
 
 /// How long QEMU may take to say that its guest runs; it is there in a fraction of a second.
 const READY: Duration = Duration::from_secs(60);
@@ -52,7 +57,7 @@ impl Vmm for Qemu {
         let sockets = SocketDir::open(dir.path())?;
         let process = Command {
             program: self.program.clone(),
-            args: arguments(machine, dir, &sockets.path().join(SOCKET), self.accelerator)
+            args: arguments(machine, dir, &sockets.path(), self.accelerator)
                 .into_iter()
                 .map(Into::into)
                 .collect(),
@@ -84,13 +89,28 @@ impl Vmm for Qemu {
 
     async fn power_button(&self, dir: &MachineDir, _: &Process) -> Result<()> {
         let sockets = SocketDir::open(dir.path())?;
-        let mut session = connect(&sockets).await.host("speaking to QEMU")?;
+        let mut session = connect(&sockets, SOCKET).await.host("speaking to QEMU")?;
         let pressed = session.execute(qmp::system_powerdown {}).await;
         pressed.map(drop).host("pressing the power button")
     }
 
+    async fn resets(&self, dir: &MachineDir) -> Result<BoxStream<'static, ()>> {
+        let sockets = SocketDir::open(dir.path())?;
+        let session = connect(&sockets, EVENTS).await.host("listening to QEMU")?;
+        let (service, events) = session.into_parts();
+        let resets = events.filter_map(move |event| {
+            // Its half of the connection is held open for as long as events are taken.
+            let _open = &service;
+            let reset = matches!(event, Ok(qmp::Event::RESET { data, .. }) if data.guest);
+            futures::future::ready(reset.then_some(()))
+        });
+        Ok(resets.boxed())
+    }
+
     fn clean(&self, dir: &MachineDir) -> Result<()> {
-        remove(&dir.path().join(SOCKET))
+        [SOCKET, EVENTS]
+            .iter()
+            .try_for_each(|socket| remove(&dir.path().join(socket)))
     }
 }
 
@@ -98,8 +118,8 @@ type Half<T> = QmpStreamTokio<T>;
 type Session = QapiStream<Half<ReadHalf<UnixStream>>, Half<WriteHalf<UnixStream>>>;
 
 /// A QMP session past its greeting.
-async fn connect(sockets: &SocketDir) -> std::io::Result<Session> {
-    let (read, write) = tokio::io::split(sockets.connect(SOCKET).await?);
+async fn connect(sockets: &SocketDir, socket: &str) -> std::io::Result<Session> {
+    let (read, write) = tokio::io::split(sockets.connect(socket).await?);
     QmpStreamTokio::open_split(read, write)
         .await?
         .negotiate()
@@ -112,7 +132,10 @@ async fn running(sockets: &SocketDir) -> Result<()> {
     let mut last = String::from("no answer");
     while Instant::now() < deadline {
         let look = async {
-            let status = connect(sockets).await?.execute(qmp::query_status {}).await;
+            let status = connect(sockets, SOCKET)
+                .await?
+                .execute(qmp::query_status {})
+                .await;
             status.map_err(std::io::Error::other)
         };
         match tokio::time::timeout_at(deadline, look).await {
@@ -156,7 +179,7 @@ fn escaped(path: &Path) -> String {
 fn arguments(
     machine: &Machine,
     dir: &MachineDir,
-    socket: &Path,
+    sockets: &Path,
     accelerator: Accelerator,
 ) -> Vec<String> {
     let emulated = accelerator == Accelerator::Tcg;
@@ -174,6 +197,10 @@ fn arguments(
     // death of QEMU and of knest even so, but not that of the machine.
     let flush = if emulated { ",cache.no-flush=on" } else { "" };
     let seed = escaped(&dir.seed());
+    let monitor = |id: &str, socket: &str| {
+        let path = escaped(&sockets.join(socket));
+        format!("socket,id={id},server=on,wait=off,path={path}")
+    };
     [
         ("-name", machine.name.to_string()),
         ("-machine", "q35".into()),
@@ -222,11 +249,10 @@ fn arguments(
             ),
         ),
         ("-serial", "chardev:serial".into()),
-        (
-            "-chardev",
-            format!("socket,id=qmp,server=on,wait=off,path={}", escaped(socket)),
-        ),
+        ("-chardev", monitor("qmp", SOCKET)),
         ("-mon", "chardev=qmp,mode=control".into()),
+        ("-chardev", monitor("events", EVENTS)),
+        ("-mon", "chardev=events,mode=control".into()),
         (
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into(),
@@ -247,10 +273,10 @@ mod tests {
     #[test]
     fn argv() {
         let (machine, dir) = testing::machine();
-        let socket = Path::new("/proc/1/fd/9/qmp.sock");
-        let tcg = arguments(&machine, &dir, socket, Accelerator::Tcg);
+        let sockets = Path::new("/proc/1/fd/9");
+        let tcg = arguments(&machine, &dir, sockets, Accelerator::Tcg);
         insta::assert_snapshot!(tcg.join(" ").replace(" -", "\n-"));
-        let kvm = arguments(&machine, &dir, socket, Accelerator::Kvm).join(" ");
+        let kvm = arguments(&machine, &dir, sockets, Accelerator::Kvm).join(" ");
         assert!(kvm.contains("-accel kvm -cpu host"));
         assert!(!kvm.contains("no-flush") && !kvm.contains("mitigations"));
     }

@@ -1,0 +1,41 @@
+//! `knest start`.
+
+use super::Env;
+use crate::cluster::name::ClusterName;
+use crate::failure::Result;
+use crate::provider::Provider;
+use crate::provider::local::Local;
+use crate::step::{self, OnFailure};
+use crate::{interrupt, ui};
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The cluster's name
+    name: ClusterName,
+    /// How long it may take
+    #[arg(long, default_value = "20m", value_name = "DURATION", value_parser = super::duration)]
+    timeout: Duration,
+}
+
+pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
+    let provider = Local::new(&env.paths);
+    let cancel = interrupt::token()?;
+    let record = super::existing(&provider, &args.name).await?;
+    let _lock = provider.lock(&args.name).await?;
+    // What another command changed between the look and the lock.
+    let record = provider.load(&args.name).await?.unwrap_or(record);
+    super::settled(&record)?;
+    let reporter = ui::reporter(env.printer.output, env.printer.quiet);
+    let mut cx = step::Context {
+        provider: &provider,
+        reporter: reporter.as_ref(),
+        record,
+        deadline: Instant::now() + args.timeout,
+    };
+    step::execute(&step::start_plan(), &mut cx, &cancel, OnFailure::Keep).await?;
+    env.printer
+        .note(&format!("Cluster {} is ready.", args.name));
+    Ok(())
+}
