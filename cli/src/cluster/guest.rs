@@ -8,9 +8,11 @@ use super::record::{BootstrapToken, Record};
 use crate::failure::{Context, Failure, Result};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::api::{Api, AttachParams, DeleteParams, EvictParams, ListParams, Patch, PatchParams};
 use kube::{Client, Config};
 use serde_json::json;
+use std::net::SocketAddr;
 use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -42,12 +44,26 @@ impl Guest {
     /// A client for the cluster of `record`, whose endpoint and keys must be there. Makes no
     /// connection yet.
     pub(crate) async fn of(record: &Record) -> Result<Self> {
+        Self::by_way_of(record, None).await
+    }
+
+    /// The same of one control plane's own API server, past whatever balances them.
+    pub(crate) async fn at(record: &Record, server: SocketAddr) -> Result<Self> {
+        Self::by_way_of(record, Some(server)).await
+    }
+
+    async fn by_way_of(record: &Record, server: Option<SocketAddr>) -> Result<Self> {
         let text = kubeconfig::for_record(record)?;
         let parsed = kube::config::Kubeconfig::from_yaml(&text)
             .map_err(|e| Failure::internal("reading a kubeconfig of our own").because(e))?;
         let mut config = Config::from_custom_kubeconfig(parsed, &Default::default())
             .await
             .map_err(|e| Failure::internal("a client for the cluster").because(e))?;
+        if let Some(server) = server {
+            config.cluster_url = format!("https://{server}")
+                .parse()
+                .map_err(|e| Failure::internal("an API server's address").because(e))?;
+        }
         config.connect_timeout = Some(Duration::from_secs(5));
         config.read_timeout = Some(CALL);
         config.write_timeout = Some(CALL);
@@ -77,6 +93,22 @@ impl Guest {
             .await
             .map_err(|e| brief(&e))?;
         Ok(nodes.items.iter().map(seen).collect())
+    }
+
+    /// Whether the API server on a control plane calls itself ready: from then on it is published in
+    /// the endpoints of Service `kubernetes`. Else what is missing.
+    pub(crate) async fn serves(&self, node: &NodeName) -> Result<(), String> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let found = nodes.get_opt(node.as_str()).await.map_err(|e| brief(&e))?;
+        let address = found.as_ref().and_then(internal_address);
+        let address = address.ok_or_else(|| format!("{node} has no address yet"))?;
+        let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), "default");
+        let of_api = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+        let slices = slices.list(&of_api).await.map_err(|e| brief(&e))?;
+        match slices.iter().any(|slice| publishes(slice, address)) {
+            true => Ok(()),
+            false => Err(format!("the API server on {node} is not ready yet")),
+        }
     }
 
     /// Whether CoreDNS's Deployment is Available; else how far it is.
@@ -266,6 +298,21 @@ fn seen(node: &Node) -> NodeSeen {
     }
 }
 
+fn internal_address(node: &Node) -> Option<&str> {
+    let mut addresses = node
+        .status
+        .iter()
+        .flat_map(|s| s.addresses.iter().flatten());
+    let internal = addresses.find(|a| a.type_ == "InternalIP");
+    internal.map(|a| a.address.as_str())
+}
+
+fn publishes(slice: &EndpointSlice, address: &str) -> bool {
+    let ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready) != Some(false);
+    let mut endpoints = slice.endpoints.iter().flatten().filter(ready);
+    endpoints.any(|e| e.addresses.iter().any(|a| a == address))
+}
+
 /// The innermost cause: it says most while an API comes up.
 fn brief(error: &kube::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
@@ -290,6 +337,37 @@ fn failing_checks(answer: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_api_server_is_found_by_its_nodes_address() {
+        let node: Node = serde_json::from_value(json!({"status": {"addresses": [
+            {"type": "Hostname", "address": "demo-control-plane-2"},
+            {"type": "InternalIP", "address": "10.64.0.12"},
+        ]}}))
+        .unwrap();
+        let address = internal_address(&node).unwrap();
+        let slice = |endpoint: serde_json::Value| -> EndpointSlice {
+            serde_json::from_value(json!({"addressType": "IPv4", "metadata": {}, "endpoints": [
+                {"addresses": ["10.64.0.10"], "conditions": {"ready": true}}, endpoint,
+            ]}))
+            .unwrap()
+        };
+        for (endpoint, published) in [
+            (
+                json!({"addresses": ["10.64.0.12"], "conditions": {"ready": true}}),
+                true,
+            ),
+            (json!({"addresses": ["10.64.0.12"]}), true),
+            (
+                json!({"addresses": ["10.64.0.12"], "conditions": {"ready": false}}),
+                false,
+            ),
+            (json!({"addresses": ["10.64.0.1"]}), false),
+        ] {
+            assert_eq!(publishes(&slice(endpoint), address), published);
+        }
+        assert_eq!(internal_address(&Node::default()), None);
+    }
 
     #[test]
     fn one_line_says_what_is_not_ready() {

@@ -3,13 +3,13 @@
 //!
 //! ```text
 //! Machines            founder, workers: at once
-//! JoinControlPlanes   the second ─► Ready ─► the third ─► Ready …
+//! JoinControlPlanes   the second ─► serves ─► the third ─► serves …
 //! ```
 
 use super::leave::part_with;
 use super::waiting::waiting;
 use super::{Context, Step};
-use crate::cluster::guest::{Guest, NodeSeen};
+use crate::cluster::guest::Guest;
 use crate::cluster::name::NodeName;
 use crate::cluster::record::{NodeRecord, NodeState, Phase, Record};
 use crate::cluster::spec::Role;
@@ -82,8 +82,8 @@ impl Step for Machines {
     }
 }
 
-/// One after the other, each Ready before the next begins: etcd takes in one member at a time, and
-/// has a majority throughout.
+/// One after the other, each serving the API before the next begins: etcd takes in one member at a
+/// time, and has a majority throughout.
 pub(super) struct JoinControlPlanes;
 
 #[async_trait(?Send)]
@@ -99,10 +99,10 @@ impl Step for JoinControlPlanes {
         for node in joining(&cx.record) {
             let request = request(&cx.record, node)?;
             cx.provider.start_machines(&cx.record, &[request]).await?;
-            let what = format!("control plane {} is Ready", node.name);
+            let what = format!("control plane {} serves", node.name);
             waiting(cx, &what, async |_| {
-                Ok(match guest.nodes().await {
-                    Ok(seen) => joined(node, &seen),
+                Ok(match joined(&guest, node).await {
+                    Ok(()) => Seen::There(()),
                     Err(observation) => Seen::NotYet(observation),
                 })
             })
@@ -112,11 +112,15 @@ impl Step for JoinControlPlanes {
     }
 }
 
-fn joined(node: &NodeRecord, seen: &[NodeSeen]) -> Seen<()> {
-    match seen.iter().find(|s| s.name == node.name.as_str()) {
-        Some(seen) if seen.ready => Seen::There(()),
-        Some(seen) => Seen::NotYet(format!("{}: {}", node.name, seen.message)),
-        None => Seen::NotYet(format!("{} has not joined yet", node.name)),
+/// Whether a control plane has joined: Ready as a node, which its kubelet may be long before its etcd
+/// member votes and its API server serves.
+async fn joined(guest: &Guest, node: &NodeRecord) -> Result<(), String> {
+    let name = &node.name;
+    let seen = guest.nodes().await?;
+    match seen.iter().find(|s| s.name == name.as_str()) {
+        Some(seen) if seen.ready => guest.serves(name).await,
+        Some(seen) => Err(format!("{name}: {}", seen.message)),
+        None => Err(format!("{name} has not joined yet")),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Forwards connections to the API servers of the control planes: to any that accepts, the next one
-//! if it does not. Knows addresses and bytes only.
+//! Forwards connections to the API servers of the control planes: to one of those said to be ready, if
+//! any, that accepts. Knows addresses and bytes only.
 
 use rustix::net::sockopt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,8 @@ const SHUNNED: Duration = Duration::from_secs(5);
 /// Connections at a time, of each listener.
 const CONNECTIONS: usize = 1024;
 
-/// The control planes, and which of them did not accept lately. Clones share what they learn.
+/// The control planes, which of them are ready, and which did not accept lately. Clones share what
+/// they learn.
 #[derive(Clone, Debug)]
 pub(super) struct Balancer {
     targets: watch::Receiver<Vec<SocketAddr>>,
@@ -28,6 +29,7 @@ pub(super) struct Balancer {
 #[derive(Debug, Default)]
 struct Seen {
     turn: usize,
+    ready: BTreeSet<SocketAddr>,
     refused: BTreeMap<SocketAddr, Instant>,
 }
 
@@ -37,6 +39,21 @@ impl Balancer {
             targets,
             seen: Arc::default(),
         }
+    }
+
+    /// The control planes, as they come and go.
+    pub(super) fn targets(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.targets.clone()
+    }
+
+    /// From here on these are asked before others.
+    pub(super) fn prefer(&self, ready: BTreeSet<SocketAddr>) {
+        self.with(|seen| {
+            if seen.ready != ready {
+                tracing::info!(?ready, "control planes");
+                seen.ready = ready;
+            }
+        });
     }
 
     /// Forwards whatever connects, for ever.
@@ -108,17 +125,24 @@ impl Balancer {
         })
     }
 
+    /// Whom the next connection goes to.
+    #[cfg(test)]
+    pub(super) fn first(&self) -> Option<SocketAddr> {
+        self.order().first().copied()
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Seen) -> T) -> T {
         act(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Whom to ask, in this order: each in turn first, those that did not accept lately last.
+/// Whom to ask, in this order: each in turn first, those behind that are not ready, and those that did
+/// not accept lately last.
 fn order(mut targets: Vec<SocketAddr>, seen: &Seen, now: Instant) -> Vec<SocketAddr> {
     let count = targets.len().max(1);
     targets.rotate_left(seen.turn % count);
     let shunned = |t: &SocketAddr| seen.refused.get(t).is_some_and(|at| now - *at < SHUNNED);
-    targets.sort_by_key(shunned);
+    targets.sort_by_key(|t| (shunned(t), !seen.ready.contains(t)));
     targets
 }
 
@@ -137,7 +161,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[test]
-    fn the_order_rotates_and_shuns() {
+    fn the_order_rotates_prefers_and_shuns() {
         let all: Vec<SocketAddr> = (1..=3)
             .map(|n| SocketAddr::from(([10, 0, 0, n], 6443)))
             .collect();
@@ -154,6 +178,10 @@ mod tests {
             [all[1], all[2], all[0]]
         );
         assert_eq!(order(vec![], &seen, now), []);
+        seen.ready.insert(all[2]);
+        assert_eq!(order(all.clone(), &seen, now), [all[2], all[0], all[1]]);
+        seen.refused.insert(all[2], now);
+        assert_eq!(order(all.clone(), &seen, now), [all[0], all[2], all[1]]);
     }
 
     /// A server that answers what it read only after the client's half has ended.

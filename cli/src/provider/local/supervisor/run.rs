@@ -2,6 +2,7 @@
 
 use super::balancer::Balancer;
 use super::control::Control;
+use super::health;
 use super::machines::Machines;
 use crate::cluster::name::ClusterName;
 use crate::cluster::record::{Phase, Record};
@@ -17,6 +18,7 @@ use crate::provider::local::state::{ClusterDir, read_json, remove};
 use ipnet::Ipv4Net;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::TcpListener;
+use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 
@@ -48,7 +50,7 @@ pub(crate) fn run(paths: &Paths, name: &ClusterName) -> Result<()> {
         .build()
         .host("starting the runtime")?;
     let network = entry.network.clone();
-    runtime.block_on(supervise(&dir, paths, listener, range, entry))?;
+    runtime.block_on(supervise(&dir, paths, record, listener, range, entry))?;
     // Everything has been stopped; the namespace ends with this process.
     if let Some(pasta) = network.pasta {
         pasta.end()?;
@@ -91,6 +93,7 @@ fn end_strays(dir: &ClusterDir, living: &[Identity]) -> Result<()> {
 async fn supervise(
     dir: &ClusterDir,
     paths: &Paths,
+    record: Record,
     outside: TcpListener,
     range: Ipv4Net,
     entry: Entry,
@@ -109,7 +112,13 @@ async fn supervise(
         .await
         .host(format!("listening on {}:{}", inside.0, inside.1))?;
     tokio::spawn(balancer.clone().serve(outside));
-    tokio::spawn(balancer.serve(inside));
+    tokio::spawn(balancer.clone().serve(inside));
+    let record = Arc::new(record);
+    let ready = move |server| {
+        let record = Arc::clone(&record);
+        async move { health::ready(&record, server).await }
+    };
+    tokio::spawn(health::watch(balancer, ready));
 
     let (tell, no_way_out) = watch::channel(None);
     tokio::spawn(network::watch_way_out(
