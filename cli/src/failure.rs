@@ -121,6 +121,11 @@ impl Failure {
         self
     }
 
+    /// The remedies.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// Every line for a person, hints last.
     pub(crate) fn render(&self) -> String {
         let mut text = format!("error: {self}\n");

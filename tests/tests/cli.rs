@@ -232,3 +232,51 @@ fn help_fits_a_terminal_and_names_every_verb() {
         "{text}"
     );
 }
+
+#[test]
+fn the_doctor_says_of_everything_what_it_is_and_what_would_help() {
+    let env = Env::new();
+    let snapshot = Snapshot::take(&[env.root()]);
+    let doctor = |path: Option<&str>| {
+        let mut command = env.knest(["doctor", "-o", "json"]);
+        if let Some(path) = path {
+            command
+                .env("PATH", path)
+                .env_remove("KNEST_CLOUD_HYPERVISOR");
+        }
+        command.output().expect("knest starts")
+    };
+    for path in [None, Some("/nowhere")] {
+        let output = doctor(path);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let checks = answer["checks"].as_array().expect("lines");
+        assert!(checks.len() > 10, "{answer}");
+        for check in checks {
+            let well = check["grade"] == "ok";
+            let remedies = check["remedies"].as_array().map_or(0, Vec::len);
+            assert!(
+                well || check["grade"] == "warning" || check["grade"] == "failure",
+                "{check}"
+            );
+            assert_eq!(well, remedies == 0, "{check}");
+        }
+        let usable = answer["recommendedVmm"].is_string();
+        let code = output.status.code();
+        assert_eq!(code, Some(if usable { 0 } else { 3 }), "{answer}");
+        // Without any VMM there is none to use.
+        assert!(path.is_none() || !usable, "{answer}");
+    }
+    let mut command = env.knest(["doctor"]);
+    command
+        .env("PATH", "/nowhere")
+        .env_remove("KNEST_CLOUD_HYPERVISOR");
+    let output = command.output().expect("knest starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("no cluster can run here"), "{error}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("cloud-hypervisor: knest setup fetches it\n"),
+        "{text}"
+    );
+    nothing_left(&env, &snapshot);
+}

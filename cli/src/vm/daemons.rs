@@ -18,7 +18,7 @@ const PLACES: [&str; 3] = ["/usr/libexec", "/usr/lib", "/usr/lib/qemu"];
 
 /// The program: `$KNEST_VIRTIOFSD`, then `PATH`, then where distributions put it, then what is in
 /// knest's cache.
-pub(super) fn find_virtiofsd(programs: &Path) -> Result<PathBuf> {
+pub(crate) fn find_virtiofsd(programs: &Path) -> Result<PathBuf> {
     let named = find_program("virtiofsd", Some("KNEST_VIRTIOFSD"), Some(programs));
     let elsewhere = || {
         let beside = |place: &&str| find_program("virtiofsd", None, Some(Path::new(place)));

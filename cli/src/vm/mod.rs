@@ -28,6 +28,7 @@ mod terminal;
 
 pub(crate) use crate::provider::local::life::Life;
 pub(crate) use build::{Plan, make, reclaim, user_data};
+pub(crate) use daemons::find_virtiofsd;
 pub(crate) use handle::{
     Open, attach, cleared, discard, ensure_supervisor, existing, failure, has_ended,
     keep_supervised, not_running, open, settled, start, when_ended,

@@ -36,17 +36,31 @@ const REQUIRED: &[(Cap, &str)] = &[
 /// Modules that make a KVM on x86.
 const MODULES: &[&str] = &["kvm_intel", "kvm_amd", "kvm_pvm"];
 
-/// Whether KVM's device opens.
+/// Settings of the modules that decide what a guest can do and how fast.
+const SETTINGS: &[&str] = &["nested", "ept", "npt"];
+
+/// Whether a device opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// It does.
     Granted,
-    /// There is no such device: no hardware virtualisation, switched off, or the module is missing.
+    /// There is no such device. KVM's: no hardware virtualisation, switched off, or the module is
+    /// missing.
     Missing,
     /// There is, and this user may not open it.
     Denied,
     /// Something else.
     Failed(String),
+}
+
+impl Access {
+    pub(super) fn refused(error: std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => Self::Missing,
+            Some(libc::EACCES | libc::EPERM) => Self::Denied,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 /// How large a VM can be.
@@ -112,6 +126,8 @@ pub struct Report {
     pub nested_state: bool,
     /// Which of `kvm_intel`, `kvm_amd` and `kvm_pvm` are there.
     pub modules: Vec<&'static str>,
+    /// How these are set, as `nested=1`: nested virtualisation, second-level paging.
+    pub settings: Vec<String>,
     /// What the guests came to; empty when there was nothing to run them on.
     pub probes: Vec<(Probe, Outcome)>,
 }
@@ -119,7 +135,9 @@ pub struct Report {
 /// Looks at the KVM device at `device`, usually `/dev/kvm`. Never fails: what is wrong is in the report.
 #[must_use]
 pub fn inspect(device: &Path) -> Report {
+    let directory = |name: &str| Path::new("/sys/module").join(name);
     let modules = MODULES.iter().copied();
+    let modules: Vec<_> = modules.filter(|name| directory(name).exists()).collect();
     let mut report = Report {
         device: device.to_owned(),
         access: Access::Granted,
@@ -127,9 +145,11 @@ pub fn inspect(device: &Path) -> Report {
         missing_capabilities: Vec::new(),
         limits: Limits::default(),
         nested_state: false,
-        modules: modules
-            .filter(|name| Path::new("/sys/module").join(name).exists())
+        settings: modules
+            .iter()
+            .flat_map(|name| settings(&directory(name)))
             .collect(),
+        modules,
         probes: Vec::new(),
     };
     let open = || {
@@ -139,11 +159,7 @@ pub fn inspect(device: &Path) -> Report {
     let kvm = match open() {
         Ok(kvm) => kvm,
         Err(errno) => {
-            report.access = match errno {
-                libc::ENOENT | libc::ENXIO | libc::ENODEV => Access::Missing,
-                libc::EACCES | libc::EPERM => Access::Denied,
-                other => Access::Failed(std::io::Error::from_raw_os_error(other).to_string()),
-            };
+            report.access = Access::refused(std::io::Error::from_raw_os_error(errno));
             return report;
         }
     };
@@ -169,6 +185,14 @@ pub fn inspect(device: &Path) -> Report {
         report.probes.push((probe, outcome));
     }
     report
+}
+
+fn settings(module: &Path) -> Vec<String> {
+    let setting = |name: &&str| {
+        let value = std::fs::read_to_string(module.join("parameters").join(name)).ok()?;
+        Some(format!("{name}={}", value.trim()))
+    };
+    SETTINGS.iter().filter_map(setting).collect()
 }
 
 impl Report {
@@ -229,6 +253,18 @@ impl Report {
         }
     }
 
+    /// Whether guests have page tables of their own in hardware; without, they run at a fraction of the
+    /// processor's speed.
+    #[must_use]
+    pub fn pages_in_hardware(&self) -> Verdict {
+        let off = ["ept=N", "npt=N", "ept=0", "npt=0"];
+        let mut settings = self.settings.iter();
+        match settings.find(|setting| off.contains(&setting.as_str())) {
+            Some(setting) => Verdict::no(format!("second-level paging is off ({setting})")),
+            None => Verdict::Yes,
+        }
+    }
+
     fn probed(&self, wanted: &[Probe]) -> Verdict {
         for (probe, outcome) in &self.probes {
             if wanted.contains(probe) && *outcome != Outcome::Passed {
@@ -257,6 +293,7 @@ mod tests {
             limits: Limits::default(),
             nested_state: true,
             modules: vec!["kvm_amd"],
+            settings: vec!["nested=1".into(), "npt=Y".into()],
             probes: Probe::ALL.map(|probe| (probe, Outcome::Passed)).to_vec(),
         }
     }
@@ -288,6 +325,9 @@ mod tests {
         let mut it = report();
         it.nested_state = false;
         assert!(it.can_boot_stock_kernel().is_yes() && !it.can_snapshot().is_yes());
+        assert!(it.pages_in_hardware().is_yes());
+        it.settings = vec!["npt=N".into()];
+        assert!(!it.pages_in_hardware().is_yes());
     }
 
     #[test]

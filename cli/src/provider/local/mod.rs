@@ -35,7 +35,7 @@ pub(crate) mod work;
 pub(crate) use host::{disk_available, find_nft, memory_available, namespaces, need_nft, probe};
 pub(crate) use kvm::{look as look_at_kvm, refusal as kvm_refusal, remedy as kvm_remedy};
 pub(crate) use machine::DiskFormat;
-pub(crate) use network::find_pasta;
+pub(crate) use network::{find_pasta, obstacles as namespace_obstacles};
 pub(crate) use provider::Local;
 pub(crate) use report::Report;
 pub(crate) use supervisor::run as supervise;

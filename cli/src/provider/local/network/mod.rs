@@ -22,7 +22,7 @@ mod way_out;
 pub(crate) use crate::cluster::address::gateway;
 pub(crate) use entry::{Entry, NETWORK, Network, enter, leftover};
 pub(crate) use link::Links;
-pub(crate) use namespace::{create, remedies};
+pub(crate) use namespace::{create, obstacles, remedies};
 pub(crate) use nft::install as install_masquerade;
 pub(crate) use pasta::{DNS_FORWARD, find as find_pasta};
 pub(crate) use way_out::watch as watch_way_out;

@@ -66,15 +66,28 @@ fn with_remedies(failure: Failure) -> Failure {
     remedies().into_iter().fold(failure, Failure::hint)
 }
 
-/// What on this machine keeps a user from making namespaces, as hints; empty if nothing known does.
+/// What would help a user who can't make namespaces here, as hints; there always is something.
 pub(crate) fn remedies() -> Vec<String> {
-    known_remedies(|name| {
+    let mut hints = obstacles();
+    if hints.is_empty() {
+        hints.push(
+            "in a container, its seccomp profile must allow unshare and setns, or it must have \
+             CAP_SYS_ADMIN and CAP_NET_ADMIN"
+                .into(),
+        );
+    }
+    hints
+}
+
+/// What is known to keep users other than root from making namespaces here, as hints.
+pub(crate) fn obstacles() -> Vec<String> {
+    known_obstacles(|name| {
         let text = fs_err::read_to_string(format!("/proc/sys/{name}")).ok()?;
         text.trim().parse().ok()
     })
 }
 
-fn known_remedies(sysctl: impl Fn(&str) -> Option<u64>) -> Vec<String> {
+fn known_obstacles(sysctl: impl Fn(&str) -> Option<u64>) -> Vec<String> {
     let mut hints = vec![];
     if sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
         hints.push(
@@ -98,13 +111,6 @@ fn known_remedies(sysctl: impl Fn(&str) -> Option<u64>) -> Vec<String> {
             ));
         }
     }
-    if hints.is_empty() {
-        hints.push(
-            "in a container, its seccomp profile must allow unshare and setns, or it must have \
-             CAP_SYS_ADMIN and CAP_NET_ADMIN"
-                .into(),
-        );
-    }
     hints
 }
 
@@ -114,15 +120,15 @@ mod tests {
 
     #[test]
     fn the_remedy_names_what_is_in_the_way() {
-        let ubuntu = known_remedies(|name| {
+        let ubuntu = known_obstacles(|name| {
             (name == "kernel/apparmor_restrict_unprivileged_userns").then_some(1)
         });
         assert!(
             ubuntu.len() == 1 && ubuntu[0].contains("AppArmor"),
             "{ubuntu:?}"
         );
-        let none = known_remedies(|name| name.starts_with("user/").then_some(0));
+        let none = known_obstacles(|name| name.starts_with("user/").then_some(0));
         assert_eq!(none.len(), 2);
-        assert!(known_remedies(|_| None)[0].contains("seccomp"));
+        assert!(known_obstacles(|_| None).is_empty() && !remedies().is_empty());
     }
 }
