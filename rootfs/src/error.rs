@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::image::Platform;
+use crate::image::{Platform, ROOT_LABEL};
 
 /// Result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -164,6 +164,9 @@ pub enum Error {
     /// The image lacks a file that was asked for.
     #[error("the image has no file {0:?}")]
     NoSuchFile(String),
+    /// The image says that one of its directories is the root, and has no such directory.
+    #[error("label {ROOT_LABEL} of the image says {0:?}, and the image has no such directory")]
+    NoRoot(String),
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -22,6 +22,9 @@ use crate::source::BlobSource;
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
 /// How many indexes may point at each other before a manifest must come.
 const INDEX_DEPTH: usize = 4;
+/// The label by which an image says which of its directories a machine's root is. Images that carry
+/// a root for a program of their own, which makes a disk of it, have it in one.
+pub const ROOT_LABEL: &str = "dev.knest.root";
 /// Operating system and architecture, in the words of the Go toolchain: `linux/amd64`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
@@ -166,6 +169,13 @@ impl Image {
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.config.config.labels
+    }
+
+    /// Which of the image's directories becomes the root of its disk, by [`ROOT_LABEL`]; else the
+    /// image's own.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        self.labels().get(ROOT_LABEL).map_or("/", String::as_str)
     }
 
     /// Every blob of the image: manifest, config, layers.

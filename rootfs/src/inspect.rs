@@ -9,7 +9,7 @@ use crate::merge::{Layers, Node, Tree};
 use crate::source::BlobSource;
 use crate::watch::{Watch, Wishes};
 
-/// The names in an image after all its layers, without the content.
+/// The names that an image's disk has ([`Image::root`]), without the content.
 #[derive(Debug)]
 pub struct Contents {
     tree: Tree,
@@ -19,7 +19,8 @@ impl Contents {
     /// Reads all layers of an image: about as long as inflating them takes.
     ///
     /// # Errors
-    /// What reading layers gives: [`Error::Layer`], [`Error::DigestMismatch`] and others.
+    /// [`Error::NoRoot`]; what reading layers gives: [`Error::Layer`],
+    /// [`Error::DigestMismatch`] and others.
     pub fn read(source: &dyn BlobSource, image: &Image, wishes: Wishes<'_>) -> Result<Contents> {
         let watch = watch(image, wishes);
         let limits = Limits::default();
@@ -28,9 +29,11 @@ impl Contents {
             let entries = layer::read(source, layer, true, &watch, &limits, &mut Nothing)?;
             layers.push(Some(layer.blob.digest), entries);
         }
-        Ok(Contents {
-            tree: layers.merge()?,
-        })
+        let mut tree = layers.merge()?;
+        if !tree.reroot(image.root().as_bytes()) {
+            return Err(Error::NoRoot(image.root().to_owned()));
+        }
+        Ok(Contents { tree })
     }
 
     /// Whether there is anything at this path, symlinks followed inside the image.

@@ -57,7 +57,7 @@ pub use cache::{Cache, Cached};
 pub use digest::Digest;
 pub use document::{Config, Descriptor, DescriptorPlatform, REF_NAME, RunConfig};
 pub use error::{Error, Problem, Result};
-pub use image::{Compression, DOCUMENT_LIMIT, Image, Layer, Platform};
+pub use image::{Compression, DOCUMENT_LIMIT, Image, Layer, Platform, ROOT_LABEL};
 pub use inspect::{Contents, read_file};
 pub use overlay::{CloneKind, DiskFormat, clone_disk};
 pub use pipeline::{BuildOptions, Disk, build, build_from_directory};

@@ -154,6 +154,30 @@ impl Tree {
         }
     }
 
+    /// Makes the directory at this path the root, with all that is below it and nothing else. False
+    /// if there is no such directory.
+    pub(crate) fn reroot(&mut self, path: &[u8]) -> bool {
+        let Some(id) = self.find(path) else {
+            return false;
+        };
+        if id == ROOT {
+            return true;
+        }
+        let metadata = self.inodes[id as usize].metadata.clone();
+        let Node::Directory(children) = &mut self.inodes[id as usize].node else {
+            return false;
+        };
+        let kept = std::mem::take(children);
+        let outside = self.children(ROOT).into_iter().flat_map(BTreeMap::keys);
+        for name in outside.cloned().collect::<Vec<_>>() {
+            self.remove(ROOT, &name);
+        }
+        let root = &mut self.inodes[ROOT as usize];
+        root.metadata = metadata;
+        root.node = Node::Directory(kept);
+        true
+    }
+
     /// Makes sure that the root has a directory of this name.
     pub(crate) fn ensure_directory(&mut self, name: &[u8], mode: u16) -> Result<NodeId, Problem> {
         let existing = self.child(ROOT, name);

@@ -5,10 +5,10 @@
 mod support;
 
 use std::num::NonZero;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use knest_rootfs::{BuildOptions, Error, Image, Platform, build};
+use knest_rootfs::{BuildOptions, Contents, Error, Image, Platform, ROOT_LABEL, Wishes, build};
 use support::tar::{
     Dialect, Item, device, directory, fifo, file, hard_link, opaque, symlink, whiteout,
 };
@@ -204,6 +204,51 @@ fn an_image_of_every_rule() {
         1,
         "nothing else is left"
     );
+}
+
+/// The same image in a directory of another, which says so by a label: nothing else is on the disk.
+#[test]
+fn a_directory_of_an_image_as_the_root() {
+    let below = |path: &[u8]| [b"./carried/by/", path].concat();
+    let mut carried = items();
+    for item in carried.iter_mut().flatten() {
+        item.path = below(&item.path);
+        if item.kind == b'1' {
+            item.link = below(&item.link);
+        }
+    }
+    carried[0].insert(0, file("bin/program", "of the image that carries it"));
+    carried[0].push(file("carried/aside", vec![b'a'; 100_000]));
+    carried[1].push(hard_link("outside", "carried/by/etc/absolute"));
+    let source = image(&carried);
+    let mut image = Image::resolve(&source, &Platform::host()).unwrap();
+    let mut root = |name: &str| {
+        let labels = &mut image.config.config.labels;
+        labels.insert(ROOT_LABEL.to_owned(), name.to_owned());
+        image.clone()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk.raw");
+    let options = BuildOptions {
+        required: &["usr/bin/sh"],
+        ..BuildOptions::new(256 * MIB)
+    };
+    for name in ["/nowhere", "/carried/aside", "/.."] {
+        let result = build(&source, &root(name), &path, &options);
+        assert!(matches!(result, Err(Error::NoRoot(_))), "{result:?}");
+        let result = Contents::read(&source, &root(name), Wishes::default());
+        assert!(matches!(result, Err(Error::NoRoot(_))), "{result:?}");
+    }
+    let image = root("/carried/by");
+    build(&source, &image, &path, &options).unwrap();
+    check(&path, &items());
+    // What was written for files that are not there is a hole again.
+    let plain = directory.path().join("plain.raw");
+    build_at(&support::image(&items()), &plain, 256 * MIB).unwrap();
+    let allocated = |path| std::fs::metadata(path).unwrap().blocks() / 8;
+    assert!(allocated(&path) <= allocated(&plain) + 4);
+    let contents = Contents::read(&source, &image, Wishes::default()).unwrap();
+    assert!(contents.has("usr/bin/sh") && !contents.has("bin/program"));
 }
 
 #[test]

@@ -62,13 +62,14 @@ pub struct Disk {
     pub image: Digest,
 }
 
-/// Builds the image's ext4 disk at `destination`, which appears complete and synced or not at all.
+/// Builds the image's ext4 disk at `destination`, which appears complete and synced or not at all: of
+/// the whole image, or of the directory that it says is its root ([`Image::root`]).
 /// The same image and size give the same bytes, anywhere. A block device is written in place, and
 /// holds no file system until it holds the whole one.
 ///
 /// # Errors
 /// [`Error::TooSmall`] with a size that would do; [`Error::NoSuchFile`] for a required path;
-/// [`Error::Layer`], [`Error::DigestMismatch`] and others for a bad image; [`Error::File`];
+/// [`Error::NoRoot`]; [`Error::Layer`], [`Error::DigestMismatch`] and others for a bad image; [`Error::File`];
 /// [`Error::Cancelled`].
 pub fn build(
     source: &dyn BlobSource,
@@ -85,7 +86,13 @@ pub fn build(
         watch: &watch,
         limits: Default::default(),
     };
-    assemble(&layers, image.digest(), destination, options, &watch)
+    assemble(
+        &layers,
+        (image.digest(), image.root()),
+        destination,
+        options,
+        &watch,
+    )
 }
 
 /// Builds an ext4 disk of everything below `directory`, as [`build`] does of an image: files, hard
@@ -105,12 +112,12 @@ pub fn build_from_directory(
     let directory = Directory::walk(directory, threads, options.wishes.cancel)?;
     let watch = Watch::new(options.wishes, std::iter::once(directory.bytes()));
     let (files, digest) = (Files::new(&directory, &watch), directory.digest());
-    assemble(&files, digest, destination, options, &watch)
+    assemble(&files, (digest, "/"), destination, options, &watch)
 }
 
 fn assemble(
     parts: &dyn Parts,
-    digest: Digest,
+    (digest, root): (Digest, &str),
     destination: &Path,
     options: &BuildOptions<'_>,
     watch: &Watch<'_>,
@@ -127,13 +134,13 @@ fn assemble(
     };
     let wanted: Vec<_> = (0..parts.count()).map(|part| parts.wanted(part)).collect();
     let mut staged = stager.stage(&wanted, None)?;
-    let mut merged = Merged::of(staged.layers)?;
+    let mut merged = Merged::of(staged.layers, root)?;
     merged.require(options.required)?;
     let mut plan = merged.plan(&geometry, &identity, staged.complete)?;
     if plan.is_none() {
         let survivors = merged.survivors(parts.count());
         staged = stager.stage(&survivors.blocks, Some(&survivors))?;
-        merged = Merged::of(staged.layers)?;
+        merged = Merged::of(staged.layers, root)?;
         plan = merged.plan(&geometry, &identity, staged.complete)?;
     }
     let Some(plan) = plan else {

@@ -18,8 +18,12 @@ pub(crate) struct Merged {
 }
 
 impl Merged {
-    pub(crate) fn of(layers: Layers) -> Result<Merged> {
+    /// Of what the layers have in the directory `root`.
+    pub(crate) fn of(layers: Layers, root: &str) -> Result<Merged> {
         let mut tree = layers.merge()?;
+        if !tree.reroot(root.as_bytes()) {
+            return Err(Error::NoRoot(root.to_owned()));
+        }
         let lost_found = tree
             .ensure_directory(b"lost+found", 0o700)
             .map_err(|source| Error::Inode {
