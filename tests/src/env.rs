@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use fs_err as fs;
 use tempfile::TempDir;
@@ -164,6 +164,15 @@ impl Env {
         };
         command.args(args);
         command
+    }
+
+    /// Runs `knest` with these arguments, which has to succeed; returns its standard output.
+    pub fn succeed(&self, arguments: &[&str]) -> String {
+        let output = self.knest(arguments).stdin(Stdio::null()).output();
+        let output = output.expect("knest starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn as_user(&self, user: u32) -> Command {

@@ -76,17 +76,25 @@ const BOOTS: usize = 3;
 /// Boots the lab with the calling test itself as its command. Its steps' times, and what it kept for
 /// reading, come back from there. Panics with all that it said unless it passed.
 pub fn run_this_test(test: &str, limit: Duration) {
+    run_this_test_with(test, limit, &[]);
+}
+
+/// The same with more variables: what this machine made for the test there.
+pub fn run_this_test_with(test: &str, limit: Duration, variables: &[(&str, &Path)]) {
     let _turn = alone();
     let this = std::env::current_exe().expect("this test");
     let this = this.to_str().expect("a path in UTF-8");
     let knest = crate::env::knest();
     for boot in 1.. {
         let out = tempfile::tempdir().expect("a temporary directory");
-        let lab = Lab::new()
+        let mut lab = Lab::new()
             .out(out.path())
             .env("KNEST_BIN", knest.to_str().expect("a path in UTF-8"))
             .env("KNEST_TIMINGS", "/run/lab/out/timings")
             .env("KNEST_TEST_KEEP", "/run/lab/out/kept");
+        for (name, path) in variables {
+            lab = lab.env(name, path.to_str().expect("a path in UTF-8"));
+        }
         let output = lab.run(&[this, "--exact", test, "--nocapture"], limit);
         let output = output.expect("the lab");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -9,6 +9,7 @@
 
 mod alone;
 pub mod cluster;
+mod console;
 pub mod env;
 pub mod hollow;
 pub mod host;
@@ -17,11 +18,13 @@ pub mod lab;
 pub mod leftovers;
 pub mod need;
 pub mod player;
+pub mod registry;
 pub mod timing;
 pub mod wait;
 
 pub use alone::alone;
 pub use cluster::Cluster;
+pub use console::Console;
 pub use env::Env;
 pub use hollow::Hollow;
 pub use host::Host;
@@ -29,4 +32,5 @@ pub use lab::Lab;
 pub use leftovers::Snapshot;
 pub use need::Need;
 pub use player::Player;
+pub use registry::Registry;
 pub use timing::Steps;

@@ -30,6 +30,8 @@ pub enum Need {
     Hollow,
     /// Virtink's own controller, `virt-controller` on `PATH`.
     Virtink,
+    /// A real registry: Debian's `docker-registry`, or one built from the same source.
+    Registry,
     /// `e2fsck` and `debugfs`.
     Fsck,
     /// The super-user: what can't be tried without.
@@ -50,6 +52,7 @@ impl Need {
             Self::Host => "host",
             Self::Hollow => "hollow",
             Self::Virtink => "virtink",
+            Self::Registry => "registry",
             Self::Fsck => "fsck",
             Self::Root => "root",
             Self::Full => "full",
@@ -75,6 +78,7 @@ impl Need {
                 .or_else(|| program_missing(&crate::hollow::PROGRAMS))
                 .or_else(crate::hollow::missing),
             Self::Virtink => program_missing(&["virt-controller"]),
+            Self::Registry => program_missing(&["docker-registry"]),
             Self::Fsck => program_missing(&["e2fsck", "debugfs"]),
             Self::Root => {
                 (!rustix::process::geteuid().is_root()).then(|| "only root can run it".to_owned())

@@ -3,15 +3,11 @@
 //! does the work.
 #![expect(clippy::expect_used, reason = "a failure here is the test's failure")]
 
-use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fs_err as fs;
-use knest_tests::env::program;
-use knest_tests::{Env, Snapshot, Steps, images, lab, need, wait};
+use knest_tests::{Console, Env, Snapshot, Steps, images, lab, need, wait};
 use serde_json::Value;
 
 const NAME: &str = "demo";
@@ -67,16 +63,16 @@ fn an_image_to_a_shell_on_the_console() {
         "--cmdline",
         cmdline,
     ];
-    steps.step("run", || knest(&env, &run));
+    steps.step("run", || env.succeed(&run));
     let mut console = steps.step("a prompt on the console", || {
-        let console = Console::join(&env);
+        let console = Console::join(&env, NAME);
         console.until("mounted from the host");
         console.until("consoles: ttyS0 hvc0");
         console.until("guest# ");
         console
     });
     // A second reader sees the same.
-    let other = Console::join(&env);
+    let other = Console::join(&env, NAME);
     other.until("guest# ");
     steps.step("the share, both ways", || {
         console.types("echo from the guest >/mnt/answer; sync; echo $((40 + 2))");
@@ -92,7 +88,7 @@ fn an_image_to_a_shell_on_the_console() {
             r#"{{"id": "extra", "path": "{}", "image_type": "Raw"}}"#,
             disk.display()
         );
-        let added = knest(&env, &["vm", "api", NAME, "PUT", "vm.add-disk", &body]);
+        let added = env.succeed(&["vm", "api", NAME, "PUT", "vm.add-disk", &body]);
         assert!(added.contains("\"bdf\""), "{added}");
         console.types(
             "while ! [ -b /dev/vdb ]; do sleep 1; done; echo size $(cat /sys/block/vdb/size)",
@@ -100,7 +96,7 @@ fn an_image_to_a_shell_on_the_console() {
         console.until("\nsize 2048");
     });
     steps.step("reboot, with the share", || {
-        knest(&env, &["vm", "reboot", NAME]);
+        env.succeed(&["vm", "reboot", NAME]);
         wait::until("the shell again", BOOT, POLL, || {
             let seen = console.seen();
             let boots = seen.matches("mounted from the host").count();
@@ -147,7 +143,7 @@ fn a_node_image_to_a_login_and_its_power_button() {
     let env = Env::new().with_variable("KNEST_CACHE_DIR", images::cache());
     images::link(&env);
     let snapshot = Snapshot::take(&[env.root()]);
-    let list = knest(&env, &["image", "list", "-o", "json"]);
+    let list = env.succeed(&["image", "list", "-o", "json"]);
     let list: Value = serde_json::from_str(&list).expect("JSON");
     let names = list.as_array().into_iter().flatten();
     let mut names = names.filter_map(|image| image["name"].as_str());
@@ -165,133 +161,33 @@ fn a_node_image_to_a_login_and_its_power_button() {
         cmdline,
     ];
     steps.step("run", || {
-        knest(&env, &[&run[..], &["--net", "user"]].concat())
+        env.succeed(&[&run[..], &["--net", "user"]].concat())
     });
     steps.step("a login on the console", || {
-        let mut console = Console::join(&env);
+        let mut console = Console::join(&env, NAME);
         console.until("root@demo:");
         console.types("ip -br -4 address show scope global");
         // Coloured, so the prefix stands apart.
         console.until("10.64.0.10");
     });
     steps.step("its power button", || {
-        let stopped = knest(&env, &["vm", "stop", NAME, "--timeout", "3m", "-o", "json"]);
+        let stopped = env.succeed(&["vm", "stop", NAME, "--timeout", "3m", "-o", "json"]);
         assert!(stopped.contains("its power button"), "{stopped}");
     });
-    knest(&env, &["vm", "remove", NAME]);
+    env.succeed(&["vm", "remove", NAME]);
     let (home, data) = (env.home(), env.data());
     let state = env.state();
     let allowed: [&Path; 3] = [&home, &data, &state];
     snapshot.assert_nothing_left(Duration::from_secs(30), &allowed);
 }
 
-/// `knest vm console`, typed at and read by this test.
-struct Console {
-    child: Child,
-    keys: ChildStdin,
-    screen: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Console {
-    fn join(env: &Env) -> Self {
-        let mut command = env.knest(["vm", "console", NAME]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("knest starts");
-        let keys = child.stdin.take().expect("a pipe");
-        let mut output = child.stdout.take().expect("a pipe");
-        let screen = Arc::new(Mutex::new(Vec::new()));
-        let shown = Arc::clone(&screen);
-        std::thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(size @ 1..) = output.read(&mut piece) {
-                shown.lock().expect("the screen").extend(&piece[..size]);
-            }
-        });
-        Self {
-            child,
-            keys,
-            screen,
-        }
-    }
-
-    fn seen(&self) -> String {
-        String::from_utf8_lossy(&self.screen.lock().expect("the screen")).into_owned()
-    }
-
-    fn until(&self, text: &str) {
-        wait::until(text, BOOT, POLL, || {
-            let seen = self.seen();
-            if seen.contains(text) {
-                Ok(())
-            } else {
-                Err(seen)
-            }
-        });
-    }
-
-    fn types(&mut self, line: &str) {
-        self.keys
-            .write_all(format!("{line}\r").as_bytes())
-            .expect("typing");
-    }
-
-    /// Whether it ends by itself, and well.
-    fn ends(mut self) -> bool {
-        let status = wait::until("its end", BOOT, POLL, || {
-            self.child.try_wait().ok().flatten().ok_or("it runs")
-        });
-        status.success()
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn knest(env: &Env, arguments: &[&str]) -> String {
-    let output = env.knest(arguments).stdin(Stdio::null()).output();
-    let output = output.expect("knest starts");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {error}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 /// An image with a shell and nothing else, and the machine's kernel, in a store of the test's.
 fn prepare(env: &Env) {
-    let root = env.root().join("tmp/image");
-    let busybox = program("busybox").expect("busybox, which the lab needs too");
-    for name in ["bin", "dev", "proc", "sys", "mnt"] {
-        fs::create_dir_all(root.join(name)).expect("a directory");
-    }
-    fs::copy(busybox, root.join("bin/busybox")).expect("busybox");
-    for name in [
-        "sh", "mount", "cat", "echo", "sleep", "sync", "tty", "setsid", "poweroff",
-    ] {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("a link");
-    }
-    fs::write(root.join("init"), INIT).expect("a script");
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let script = format!(
-        "chmod 755 image/init && tar -C image --owner=0 --group=0 -cf layer.tar . && \
-         sh {}/images/oci.sh image.tar {IMAGE} layer.tar",
-        repository.display()
-    );
-    let packed = Command::new("sh")
-        .args(["-euc", &script])
-        .current_dir(env.root().join("tmp"))
-        .status();
-    assert!(packed.is_ok_and(|status| status.success()), "{script}");
-    let archive = env.root().join("tmp/image.tar");
-    knest(
-        env,
-        &["image", "load", archive.to_str().expect("a path in UTF-8")],
-    );
-    // The machine's store is a layout too; it is only read.
-    let kernel = format!("oci:{}:knest.dev/kernel:latest", images::store().display());
-    knest(env, &["image", "load", &kernel]);
-    fs::remove_dir_all(env.root().join("tmp")).expect("what is no longer needed");
-    fs::create_dir(env.root().join("tmp")).expect("a directory");
+    let directory = env.root().join("tmp");
+    let archive = images::shell(&directory, IMAGE, INIT);
+    let archive = archive.to_str().expect("a path in UTF-8");
+    env.succeed(&["image", "load", archive]);
+    images::load_kernel(env);
+    fs::remove_dir_all(&directory).expect("what is no longer needed");
+    fs::create_dir(directory).expect("a directory");
 }
