@@ -1,10 +1,12 @@
 #!/bin/bash
 # Builds the images and hands them to knest's image store; what did not change comes from the cache.
-# usage: build.sh [all|kernel|node|virtink|hollow]
+# usage: build.sh [all|kernel|node|launcher|virtink|container-rootfs-base|hollow|peer]
 #
-#   all                         the kernel and the node image
-#   virtink                     the bases for Virtink, and the node image on its own
+#   all                         the kernel, the node image and the launcher
+#   virtink                     the same, the bases for Virtink, and the node image on its own
+#   container-rootfs-base       only that base
 #   hollow                      only the kubelet of the tests' hollow nodes
+#   peer                        only what `make bench` compares with; prints its directory
 #
 #   KNEST                       the knest to load them with; empty: build only, and print the files
 #   KNEST_IMAGE_REPOSITORY      how their names begin: knest.dev unless set
@@ -123,27 +125,51 @@ node() {
 
 # virtink: what a host cluster needs; the kernel image serves it as it is.
 virtink() {
-    need cargo gcc
     kernel
     node
-    local name=container-rootfs base
+    launcher
+    container-rootfs-base
     hand kernel-base:latest "$kernel_base"
-    cached $name-base "$(hash_of "$(rustc --version)" -- $name-base oci.sh ../rootfs/src ../rootfs/entrypoint \
-        ../rootfs/Cargo.toml ../Cargo.lock)" $name-base/build.sh
-    base=$cached/image.tar
-    hand $name-base:latest "$base"
-    cached "node-rootfs-$minor" "$(hash_of "$base" "$node_image" -- node/Dockerfile.$name engine.sh)" rootfs_form "$base"
+    cached "node-rootfs-$minor" "$(hash_of "$rootfs_base" "$node_image" -- node/Dockerfile.container-rootfs engine.sh)" \
+        rootfs_form "$rootfs_base"
     if [ -n "${KNEST_PUSH-}" ]; then
         hand "node:$version" "$cached/image.tar"
     else
-        hand "node:$version-$name" "$cached/image.tar"
+        hand "node:$version-container-rootfs" "$cached/image.tar"
     fi
+}
+container-rootfs-base() {
+    need cargo gcc
+    local name=container-rootfs-base
+    cached $name "$(hash_of "$(rustc --version)" -- $name oci.sh ../rootfs/src ../rootfs/entrypoint \
+        ../rootfs/Cargo.toml ../Cargo.lock)" $name/build.sh
+    rootfs_base=$cached/image.tar
+    hand $name:latest "$rootfs_base"
 }
 # rootfs_form BASE DIRECTORY
 rootfs_form() {
     ./engine.sh "$2" "knest.dev/node:$version-container-rootfs" -a "knest.dev/container-rootfs-base:latest=$1" \
         -a "knest.dev/node:$version=$node_image" -- --file node/Dockerfile.container-rootfs \
         --build-arg "BASE=knest.dev/container-rootfs-base:latest" --build-arg "NODE=knest.dev/node:$version" node
+}
+
+launcher() {
+    need go mmdebstrap
+    local sbom
+    sbom
+    sbom=$cached
+    cached launcher "$(hash_of "$sbom" -- launcher debian oci.sh)" launcher/build.sh "$sbom/sbom"
+    hand launcher:latest "$cached/image.tar"
+}
+
+# peer: what `make bench` holds the images against.
+peer() {
+    need mmdebstrap
+    local programs=()
+    kubernetes
+    module containerd committed
+    cached peer "$(hash_of "${programs[@]}" -- peer debian/mirror.sh node/root/usr/lib)" peer/build.sh "${programs[@]}"
+    echo "$cached"
 }
 
 hollow() {
@@ -157,7 +183,8 @@ case ${1:-all} in
 all)
     kernel
     node
+    launcher
     ;;
-kernel | node | virtink | hollow) "$1" ;;
-*) die "usage: build.sh [all|kernel|node|virtink|hollow]" ;;
+kernel | node | launcher | virtink | container-rootfs-base | hollow | peer) "$1" ;;
+*) die "usage: $(sed -n 's/^# usage: //p' build.sh)" ;;
 esac

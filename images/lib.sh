@@ -3,6 +3,7 @@
 #
 #   $builds/KIND-HASH/   an output; HASH is over everything that went into it
 #   $builds/.KIND.lock   held while one is made
+#   $builds/.KIND.log    what a failed one said
 #   $builds/.KIND.*/     one being made; becomes KIND-HASH in one rename
 builds=${KNEST_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/knest}/build
 kept=2
@@ -44,8 +45,13 @@ cached() {
         chmod 755 "$making"
         say "$kind: building ($hash)"
         SECONDS=0
-        "$@" "$making" 2>&1 | sed -u "s/^/    $kind: /" >&2 || { rm -rf "$making" && return 1; }
+        "$@" "$making" 2>&1 | tee "$builds/.$kind.log" | sed -u "s/^/    $kind: /" >&2 || {
+            rm -rf "$making"
+            die "$kind: failed; the whole log is $builds/.$kind.log, and it ends:
+$(tail -n 5 "$builds/.$kind.log")"
+        }
         mv "$making" "$cached"
+        rm "$builds/.$kind.log"
         say "$kind: built in $SECONDS s"
     fi
     touch "$cached"

@@ -37,6 +37,33 @@ fn the_same_without_privileges() {
     whole_life(&Steps::of("unprivileged"), Env::new().owned_by(12345));
 }
 
+/// The last row of the table of versions; its first is what all others run.
+#[test]
+fn the_oldest_kubernetes() {
+    need!(Cluster, Full);
+    let _turn = alone();
+    let (steps, env) = (Steps::of("oldest Kubernetes"), Env::new());
+    let oldest = *images::versions().last().expect("a row");
+    steps.step("its node image", || images::make(&env, oldest));
+    let snapshot = Snapshot::take(&[env.root()]);
+    let cluster = Cluster::new(env, NAME);
+    steps.step("create, two nodes", || {
+        cluster.knest(&[&CREATE[..], &["--kubernetes-version", oldest]].concat())
+    });
+    steps.step("nodes, DNS", || {
+        two_ready_nodes(&cluster);
+        for node in items(&cluster.get(&["nodes"])) {
+            assert_eq!(node["status"]["nodeInfo"]["kubeletVersion"], oldest);
+        }
+        dns_is_available(&cluster);
+    });
+    steps.step("a pod on the worker reaches a Service by name", || {
+        pod_reaches_service(&cluster);
+    });
+    steps.step("delete", || drop(cluster.knest(&["delete", NAME])));
+    cluster.assert_nothing_left(&snapshot);
+}
+
 /// Two control planes between one and three prove joining and leaving etcd; the stop in between, that
 /// a cluster comes back with its addresses and what it knew.
 #[test]

@@ -7,6 +7,7 @@
 //! REPOSITORY is [`REPOSITORY`] unless `--image-repository` or its variable says otherwise.
 
 use super::version::{DEFAULT, Version};
+use std::ops::RangeInclusive;
 
 /// Where knest's own images are named; `make images` builds them under it.
 pub(crate) const REPOSITORY: &str = "knest.dev";
@@ -21,11 +22,23 @@ pub(crate) fn kernel(repository: &str) -> String {
     format!("{repository}/kernel:latest")
 }
 
-/// The command that builds the node image of a version.
+/// The minor versions that `images/build.sh` builds.
+const BUILT: RangeInclusive<u32> = 35..=37;
+
+/// What gets the node image of a version.
 pub(crate) fn how(version: Version) -> String {
-    match version == DEFAULT {
-        true => "make images".into(),
-        false => format!("make images KUBERNETES_VERSION={version}"),
+    if version == DEFAULT {
+        "make images builds knest's own and puts it into its store".into()
+    } else if BUILT.contains(&version.minor) {
+        format!(
+            "make images KUBERNETES_VERSION={version} builds knest's own and puts it into its store"
+        )
+    } else {
+        let (first, last) = (BUILT.start(), BUILT.end());
+        format!(
+            "knest's own images are of Kubernetes v1.{first} to v1.{last}; one of {version} is yours \
+             to make (images/README.md) and to name with --image"
+        )
     }
 }
 
@@ -33,10 +46,7 @@ pub(crate) fn how(version: Version) -> String {
 pub(crate) fn how_to_get(reference: &str) -> String {
     let own = |name: &str| Some(reference.rsplit_once(name)?.1);
     if let Some(version) = own("/node:").and_then(|tag| tag.parse().ok()) {
-        format!(
-            "{} builds knest's own and puts it into its store",
-            how(version)
-        )
+        how(version)
     } else if own("/kernel:").is_some() {
         "make images builds knest's own and puts it into its store".into()
     } else {
@@ -62,6 +72,11 @@ mod tests {
             "{hint}"
         );
         assert!(how_to_get("knest.dev/node:v1.37.2").starts_with("make images builds"));
+        let hint = how_to_get("knest.dev/node:v1.34.1");
+        assert!(
+            hint.starts_with("knest's own images are of Kubernetes v1.35 to v1.37"),
+            "{hint}"
+        );
         assert!(how_to_get("knest.dev/kernel:latest").starts_with("make images builds"));
         let hint = how_to_get("r.example/mine:v1");
         assert!(

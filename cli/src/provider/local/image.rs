@@ -79,7 +79,7 @@ impl Found {
             ))
             .hint(format!("--kubernetes-version {has}"))
             .hint(format!(
-                "or an image of {wanted}: {}",
+                "or take an image of {wanted}: {}",
                 references::how(wanted)
             ))),
             _ => Ok(()),
