@@ -1,88 +1,113 @@
-//! The endpoints by name, for whoever has a name and a body instead of a type. Nothing is checked here
-//! that [`crate::request`]'s typed functions check.
+//! Every endpoint that v42 … v53 have: method, name, how long it may take. [`crate::request`] says what
+//! each takes and when.
 
-use crate::request::{BASE, Body, Class, Method, Request};
+/// The path in front of every name.
+pub const BASE: &str = "/api/v1/";
 
-/// Every endpoint that v42 … v53 have: method, name, how long it may take.
-pub const ENDPOINTS: [(Method, &str, Class); 31] = [
-    (Method::Get, "vmm.ping", Class::Ping),
-    (Method::Put, "vmm.shutdown", Class::Long),
-    (Method::Put, "vm.create", Class::Change),
-    (Method::Put, "vm.boot", Class::Long),
-    (Method::Put, "vm.delete", Class::Long),
-    (Method::Put, "vm.shutdown", Class::Long),
-    (Method::Put, "vm.reboot", Class::Long),
-    (Method::Put, "vm.pause", Class::Change),
-    (Method::Put, "vm.resume", Class::Change),
-    (Method::Put, "vm.power-button", Class::Change),
-    (Method::Put, "vm.nmi", Class::Change),
-    (Method::Get, "vm.info", Class::Query),
-    (Method::Get, "vm.counters", Class::Query),
-    (Method::Put, "vm.resize", Class::Change),
-    (Method::Put, "vm.resize-disk", Class::Change),
-    (Method::Put, "vm.resize-zone", Class::Change),
-    (Method::Put, "vm.add-device", Class::Change),
-    (Method::Put, "vm.add-disk", Class::Change),
-    (Method::Put, "vm.add-fs", Class::Long),
-    (Method::Put, "vm.add-generic-vhost-user", Class::Long),
-    (Method::Put, "vm.add-net", Class::Change),
-    (Method::Put, "vm.add-pmem", Class::Change),
-    (Method::Put, "vm.add-vdpa", Class::Change),
-    (Method::Put, "vm.add-vsock", Class::Change),
-    (Method::Put, "vm.add-user-device", Class::Long),
-    (Method::Put, "vm.remove-device", Class::Change),
-    (Method::Put, "vm.snapshot", Class::Transfer),
-    (Method::Put, "vm.restore", Class::Transfer),
-    (Method::Put, "vm.coredump", Class::Transfer),
-    (Method::Put, "vm.send-migration", Class::Transfer),
-    (Method::Put, "vm.receive-migration", Class::Transfer),
-];
+/// The two methods that Cloud Hypervisor knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Asks.
+    Get,
+    /// Does.
+    Put,
+}
 
-/// The call of the endpoint at `path`: its name (`vm.info`), or the whole path. `None` if no known
-/// version has it.
-#[must_use]
-pub fn request(path: &str, body: Option<Vec<u8>>) -> Option<Request> {
-    let name = path.strip_prefix(BASE).unwrap_or(path);
-    let name = name.strip_prefix('/').unwrap_or(name);
-    let (method, name, class) = ENDPOINTS.into_iter().find(|known| known.1 == name)?;
-    Some(Request {
-        method,
-        name,
-        body: body.map_or(Body::Empty, Body::Json),
-        class,
-    })
+/// How long a call may take; [`crate::client::Timeouts`] has the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Answered from memory: ping.
+    Ping,
+    /// Answered from the VM: info, counters.
+    Query,
+    /// Changes configuration or devices.
+    Change,
+    /// Starts, stops or copies a whole VM.
+    Long,
+    /// As long as a migration takes.
+    Transfer,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The method; another one is refused.
+    pub method: Method,
+    /// The last part of its path: `vm.create`.
+    pub name: &'static str,
+    /// How long a call may take.
+    pub class: Class,
+}
+
+impl Endpoint {
+    /// The one with this name (`vm.info`) or whole path. `None` if no known version has it.
+    #[must_use]
+    pub fn find(path: &str) -> Option<Self> {
+        let name = path.strip_prefix(BASE).unwrap_or(path);
+        let name = name.strip_prefix('/').unwrap_or(name);
+        ENDPOINTS.iter().find(|known| known.name == name).copied()
+    }
+}
+
+/// A constant for each, and the list of all.
+macro_rules! endpoints {
+    ($($constant:ident: $method:ident $name:literal $class:ident,)+) => {
+        $(pub(crate) const $constant: Endpoint = Endpoint {
+            method: Method::$method,
+            name: $name,
+            class: Class::$class,
+        };)+
+
+        /// All of them.
+        pub const ENDPOINTS: &[Endpoint] = &[$($constant),+];
+    };
+}
+
+endpoints! {
+    VMM_PING: Get "vmm.ping" Ping,
+    VMM_SHUTDOWN: Put "vmm.shutdown" Long,
+    VM_CREATE: Put "vm.create" Change,
+    VM_BOOT: Put "vm.boot" Long,
+    VM_DELETE: Put "vm.delete" Long,
+    VM_SHUTDOWN: Put "vm.shutdown" Long,
+    VM_REBOOT: Put "vm.reboot" Long,
+    VM_PAUSE: Put "vm.pause" Change,
+    VM_RESUME: Put "vm.resume" Change,
+    VM_POWER_BUTTON: Put "vm.power-button" Change,
+    VM_NMI: Put "vm.nmi" Change,
+    VM_INFO: Get "vm.info" Query,
+    VM_COUNTERS: Get "vm.counters" Query,
+    VM_RESIZE: Put "vm.resize" Change,
+    VM_RESIZE_DISK: Put "vm.resize-disk" Change,
+    VM_RESIZE_ZONE: Put "vm.resize-zone" Change,
+    VM_ADD_DEVICE: Put "vm.add-device" Change,
+    VM_ADD_DISK: Put "vm.add-disk" Change,
+    VM_ADD_FS: Put "vm.add-fs" Long,
+    VM_ADD_GENERIC_VHOST_USER: Put "vm.add-generic-vhost-user" Long,
+    VM_ADD_NET: Put "vm.add-net" Change,
+    VM_ADD_PMEM: Put "vm.add-pmem" Change,
+    VM_ADD_VDPA: Put "vm.add-vdpa" Change,
+    VM_ADD_VSOCK: Put "vm.add-vsock" Change,
+    VM_ADD_USER_DEVICE: Put "vm.add-user-device" Long,
+    VM_REMOVE_DEVICE: Put "vm.remove-device" Change,
+    VM_SNAPSHOT: Put "vm.snapshot" Transfer,
+    VM_RESTORE: Put "vm.restore" Transfer,
+    VM_COREDUMP: Put "vm.coredump" Transfer,
+    VM_SEND_MIGRATION: Put "vm.send-migration" Transfer,
+    VM_RECEIVE_MIGRATION: Put "vm.receive-migration" Transfer,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request;
 
     #[test]
-    fn the_typed_functions_say_the_same() {
-        let typed = [
-            request::vmm_ping(),
-            request::vmm_shutdown(),
-            request::vm_boot(),
-            request::vm_delete(),
-            request::vm_shutdown(),
-            request::vm_reboot(),
-            request::vm_pause(),
-            request::vm_resume(),
-            request::vm_power_button(),
-            request::vm_nmi(),
-            request::vm_info(),
-            request::vm_counters(),
-        ];
-        for call in typed {
-            assert_eq!(request(&call.path(), None), Some(call.clone()));
-            assert_eq!(request(call.name, None), Some(call));
+    fn found_by_name_and_by_path() {
+        for endpoint in ENDPOINTS {
+            assert_eq!(Endpoint::find(endpoint.name), Some(*endpoint));
+            let path = format!("{BASE}{}", endpoint.name);
+            assert_eq!(Endpoint::find(&path), Some(*endpoint));
         }
-        let removal = request::vm_remove_device("a");
-        let Body::Json(json) = removal.body.clone() else {
-            panic!("{removal:?}")
-        };
-        assert_eq!(request("/vm.remove-device", Some(json)), Some(removal));
-        assert_eq!(request("vm.teleport", None), None);
+        assert_eq!(Endpoint::find("vm.teleport"), None);
     }
 }

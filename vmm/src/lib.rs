@@ -39,7 +39,7 @@
 //! Three rings; an inner one never sees an outer one:
 //!
 //! ```text
-//! pure      config device migration info request endpoint capability validate error
+//! pure      endpoint config device migration info request capability validate error
 //! effects   client exchange fdpass process virtiofsd event log wait sys preflight
 //! together  hypervisor shutdown vm console                         testing
 //! ```

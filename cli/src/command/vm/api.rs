@@ -3,8 +3,8 @@
 use super::{Env, Named};
 use crate::failure::{Context, Failure, Result};
 use crate::vm;
-use knest_vmm::endpoint::{self, ENDPOINTS};
-use knest_vmm::request::{Method, Request};
+use knest_vmm::endpoint::ENDPOINTS;
+use knest_vmm::request::{self, Method, Request};
 use std::io::Read;
 
 /// A longer body is none that Cloud Hypervisor takes.
@@ -61,8 +61,8 @@ fn body(given: Option<String>) -> Result<Option<Vec<u8>>> {
 }
 
 fn call(method: &str, path: &str, body: Option<Vec<u8>>) -> Result<Request> {
-    let call = endpoint::request(path, body).ok_or_else(|| {
-        let names: Vec<&str> = ENDPOINTS.iter().map(|known| known.1).collect();
+    let call = request::raw(path, body).ok_or_else(|| {
+        let names: Vec<&str> = ENDPOINTS.iter().map(|known| known.name).collect();
         Failure::usage(format!("Cloud Hypervisor has no call {path:?}"))
             .hint(format!("it has: {}", names.join(", ")))
     })?;
