@@ -7,11 +7,12 @@ use crate::failure::{Failure, Kind, Result};
 use crate::paths::Paths;
 use crate::provider::local::daemon;
 use crate::provider::local::life::{End, Life, Run};
-use crate::provider::local::process::tail;
+use crate::provider::local::process::{Identity, tail};
 use crate::provider::local::socket::SocketDir;
 use crate::provider::local::work;
 use knest_vmm::Error;
 use knest_vmm::hypervisor::Files;
+use knest_vmm::process::Process;
 use knest_vmm::vm::Vm;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ const FIND: Duration = Duration::from_secs(20);
 /// How long a supervisor may take to see an end and write it down.
 const SETTLE: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(25);
+/// A VM that goes on is looked at this often, should anything else have become of it.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A VM that must be there.
 pub(crate) fn existing(paths: &Paths, name: &VmName) -> Result<VmDir> {
@@ -181,7 +184,25 @@ pub(crate) async fn when_ended(dir: &VmDir) -> Result<End> {
             return Ok(end);
         }
         keep_supervised(dir).await;
-        tokio::time::sleep(POLL).await;
+        change(dir).await;
+    }
+}
+
+/// Waits until a process of a VM that runs ends, which is when anything about it changes.
+async fn change(dir: &VmDir) {
+    let find = |identity: Option<Identity>| Process::attach(identity?.watched()).ok();
+    let vm = find(dir.living().ok().flatten());
+    let supervisor = find(daemon::living(dir.path()));
+    match (vm, supervisor) {
+        // Its end is about to be written down.
+        (None, _) => tokio::time::sleep(POLL).await,
+        (Some(vm), None) => {
+            vm.wait_within(LOOK).await;
+        }
+        (Some(vm), Some(supervisor)) => tokio::select! {
+            _ = vm.wait_within(LOOK) => {}
+            _ = supervisor.wait_within(LOOK) => {}
+        },
     }
 }
 
@@ -198,29 +219,35 @@ pub(crate) async fn cleared(dir: &VmDir, removed: bool) {
 /// How a VM ended whose process is gone, and nothing of it left running: its supervisor clears up
 /// within a moment, else it is done here.
 pub(crate) async fn settled(dir: &VmDir) -> Result<Option<End>> {
+    if let Some(end) = clearing(dir).await? {
+        return Ok(Some(end));
+    }
+    let left = dir.clone();
+    work::blocking(None, move |_| left.end_processes()).await?;
+    ended(dir)
+}
+
+/// Gives a supervisor the time to clear up after a VM whose process is gone. The end of one that then
+/// takes everything away by itself, once nobody reads in there any more.
+async fn clearing(dir: &VmDir) -> Result<Option<End>> {
     let deadline = Instant::now() + SETTLE;
     while Instant::now() < deadline && daemon::living(dir.path()).is_some() {
-        // It takes everything away by itself, once nobody reads in there any more.
-        let removes = || Ok::<_, Failure>(dir.load()?.is_some_and(|spec| spec.remove));
         if let Some(end) = ended(dir)?
-            && removes()?
+            && dir.load()?.is_some_and(|spec| spec.remove)
         {
             return Ok(Some(end));
         }
         tokio::time::sleep(POLL).await;
     }
-    let cleaning = dir.clone();
-    work::blocking(None, move |_| cleaning.end_processes()).await?;
-    ended(dir)
+    Ok(None)
 }
 
 /// Removes a VM that does not run, or never did, with all that belongs to it; the caller has its lock.
 pub(crate) async fn discard(dir: &VmDir) -> Result<()> {
-    settled(dir).await.map(drop).or_else(|failure| {
+    if let Err(failure) = clearing(dir).await {
         // What can't be read is removed all the same.
         tracing::warn!(%failure, "VM {}", dir.name);
-        Ok::<_, Failure>(())
-    })?;
+    }
     let dir = dir.clone();
     work::blocking(None, move |_| {
         dir.end_processes()?;
