@@ -2,11 +2,20 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{Error, Result};
+use crate::sys;
 
 /// What a probe saw.
 #[derive(Debug)]
@@ -55,6 +64,39 @@ where
     })
 }
 
+/// Pauses finer than the runtime's, whose timer counts milliseconds and rounds up.
+#[derive(Debug)]
+pub(crate) struct Ticker(AsyncFd<OwnedFd>);
+
+impl Ticker {
+    /// One that ticks every `interval`, which is not zero. Must be called in a tokio runtime.
+    pub(crate) fn every(interval: Duration) -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let interval = Timespec::try_from(interval)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let times = Itimerspec {
+            it_interval: interval,
+            it_value: interval,
+        };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+        sys::watch(timer, Interest::READABLE).map(Self)
+    }
+
+    /// Waits for the next tick; ticks that nobody waited for count as one.
+    pub(crate) async fn tick(&self) -> io::Result<()> {
+        let mut count = [0; 8];
+        loop {
+            let mut ready = self.0.readable().await?;
+            let read = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut count)?));
+            // Otherwise it was not ready after all.
+            if let Ok(read) = read {
+                return read.map(drop);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +130,17 @@ mod tests {
         .await
         .unwrap_err();
         assert!(matches!(error, Error::Deadline { .. }));
+    }
+
+    #[tokio::test]
+    async fn ticks_are_finer_than_the_runtimes() {
+        let begun = Instant::now();
+        let ticker = Ticker::every(Duration::from_micros(100)).unwrap();
+        for _ in 0..5 {
+            ticker.tick().await.unwrap();
+        }
+        assert!(begun.elapsed() >= Duration::from_micros(500));
+        assert!(Ticker::every(Duration::MAX).is_err());
     }
 
     #[tokio::test]

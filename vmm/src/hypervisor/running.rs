@@ -16,9 +16,14 @@ use crate::client::{Client, Timeouts};
 use crate::error::{Error, Kind, Result};
 use crate::info::VmmPing;
 use crate::process::{Command, Death, Identity, Process};
+use crate::wait::Ticker;
 
-/// How often a starting Cloud Hypervisor is asked whether it is ready.
-const READY_POLL: Duration = Duration::from_millis(1);
+/// How often a starting Cloud Hypervisor is asked whether it is ready: until it listens, an asking is
+/// one system call that fails.
+const READY_POLL: Duration = Duration::from_micros(100);
+/// One that takes longer than this is asked less often.
+const USUAL: Duration = Duration::from_millis(20);
+const LATE_POLL: Duration = Duration::from_millis(1);
 
 /// A running Cloud Hypervisor. Dropping it leaves it running.
 #[derive(Debug, Clone)]
@@ -224,6 +229,8 @@ async fn ready(
 ) -> Result<VmmPing> {
     let start = Instant::now();
     let mut last = None;
+    let timer = |error| Error::io("wait by a timer", error);
+    let mut often = Some(Ticker::every(READY_POLL).map_err(timer)?);
     let poll = async {
         loop {
             match client.ping().await {
@@ -231,7 +238,11 @@ async fn ready(
                 Err(error) if matches!(error.kind(), Kind::Io | Kind::Busy) => last = Some(error),
                 Err(error) => return Err(error),
             }
-            sleep(READY_POLL).await;
+            drop(often.take_if(|_| start.elapsed() > USUAL));
+            match &often {
+                Some(often) => often.tick().await.map_err(timer)?,
+                None => sleep(LATE_POLL).await,
+            }
         }
     };
     tokio::select! {

@@ -1,12 +1,11 @@
 //! How a process is started.
 
-use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use super::{Process, identity};
+use super::Process;
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -14,7 +13,7 @@ use crate::sys;
 /// no reader needs to empty, nothing inherited but `keep`.
 #[derive(Debug)]
 pub struct Command {
-    /// The program's file.
+    /// The program's file: a path, which is not looked for.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
@@ -30,58 +29,44 @@ pub struct Command {
 }
 
 impl Command {
-    /// Starts it. Returns once the program has replaced the copy of this one, so a missing or
-    /// non-executable file is an error here. Must be called in a tokio runtime with I/O enabled.
+    /// Starts it. Returns once the program runs, so a missing or non-executable file is an error here.
+    /// Must be called in a tokio runtime with I/O enabled.
     ///
     /// # Errors
     /// [`Error::Spawn`] with the argv, [`Error::Io`] for the log files.
     pub fn spawn(self) -> Result<Process> {
-        let stdout = append(&self.stdout)?;
-        let stderr = append(&self.stderr)?;
-        let mut command = std::process::Command::new(&self.program);
-        command
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr);
-        for name in &self.env_remove {
-            command.env_remove(name);
-        }
-        sys::isolate(
-            &mut command,
-            self.keep.iter().map(AsRawFd::as_raw_fd).collect(),
-        );
-        let child = command.spawn().map_err(|source| Error::Spawn {
-            argv: self.argv(),
+        let stdin = fs_err::File::open("/dev/null").map_err(|e| Error::io("open /dev/null", e))?;
+        let stdio = [
+            stdin.into_file().into(),
+            append(&self.stdout)?,
+            append(&self.stderr)?,
+        ];
+        let argv: Vec<&OsStr> = self.argv().collect();
+        let seen = |(name, _): &(OsString, _)| !self.env_remove.contains(name);
+        let environment = std::env::vars_os().filter(seen);
+        let keep: Vec<RawFd> = self.keep.iter().map(AsRawFd::as_raw_fd).collect();
+        let pid = sys::spawn(&argv, environment, stdio, &keep).map_err(|source| Error::Spawn {
+            argv: argv
+                .iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect(),
             source,
-        })?;
-        let pid = i32::try_from(child.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| Error::NoProcess {
-            identity: identity::Identity {
-                pid: child.id(),
-                start_time: 0,
-            },
         })?;
         Process::of_child(pid)
     }
 
-    /// The program and its arguments, for messages.
-    #[must_use]
-    pub fn argv(&self) -> Vec<String> {
-        std::iter::once(self.program.as_os_str())
-            .chain(self.args.iter().map(OsString::as_os_str))
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .collect()
+    fn argv(&self) -> impl Iterator<Item = &OsStr> {
+        let args = self.args.iter().map(OsString::as_os_str);
+        std::iter::once(self.program.as_os_str()).chain(args)
     }
 }
 
-fn append(path: &Path) -> Result<std::fs::File> {
+fn append(path: &Path) -> Result<OwnedFd> {
     std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(path)
+        .map(OwnedFd::from)
         .map_err(|source| Error::io(format!("open {}", path.display()), source))
 }

@@ -4,7 +4,9 @@
 mod features;
 mod memory;
 mod process;
+mod spawn;
 
 pub(crate) use features::{io_uring, landlock, userfaultfd};
 pub(crate) use memory::GuestMemory;
-pub(crate) use process::{isolate, peer_pidfd, pidfd_exit, watch};
+pub(crate) use process::{peer_pidfd, pidfd_exit, watch};
+pub(crate) use spawn::spawn;

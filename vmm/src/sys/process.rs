@@ -1,13 +1,11 @@
-//! Sessions, descriptors over exec, pidfds.
+//! What the kernel tells of processes, and pidfds.
 #![expect(
     unsafe_code,
     reason = "system calls without a safe wrapper, each justified"
 )]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -29,37 +27,6 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFD_GET_INFO: libc::Ioctl =
     ((3 << 30) | (size_of::<PidfdInfo>() << 16) | (0xff << 8) | 11) as libc::Ioctl;
 const SO_PEERPIDFD: libc::c_int = 77;
-
-/// Makes `command` run in a session of its own and inherit, of all descriptors above stderr, exactly
-/// those of `keep`, under their own numbers. The caller keeps them open until after the spawn.
-pub(crate) fn isolate(command: &mut Command, keep: Vec<RawFd>) {
-    let setup = move || {
-        // SAFETY: plain system calls on plain numbers, all async-signal-safe; nothing allocates.
-        unsafe {
-            if libc::setsid() < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // Marked rather than closed, because the standard library still needs its own pipe. On
-            // a kernel before 5.11 this fails, and Rust's own descriptors are close-on-exec anyhow.
-            libc::syscall(
-                libc::SYS_close_range,
-                3 as libc::c_uint,
-                libc::c_uint::MAX,
-                libc::CLOSE_RANGE_CLOEXEC as libc::c_uint,
-            );
-            for fd in &keep {
-                if libc::fcntl(*fd, libc::F_SETFD, 0) < 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes only async-signal-safe calls.
-    unsafe {
-        command.pre_exec(setup);
-    }
-}
 
 /// A pidfd of the process that listens at the other end of a connected Unix socket (Linux 6.5).
 pub(crate) fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
