@@ -20,6 +20,7 @@ pub mod need;
 pub mod player;
 pub mod registry;
 pub mod timing;
+pub mod vms;
 pub mod wait;
 
 pub use alone::alone;
@@ -34,3 +35,4 @@ pub use need::Need;
 pub use player::Player;
 pub use registry::Registry;
 pub use timing::Steps;
+pub use vms::Vms;

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -32,6 +33,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// These bytes, then the second ones again and again, for as long as anyone reads.
     Endless(Vec<u8>, Vec<u8>),
+    /// These bytes one by one, with this pause before each; then the connection closes.
+    Slow(Vec<u8>, Duration),
     /// Nothing, and the connection stays open.
     Silence,
     /// The connection closes.
@@ -182,6 +185,13 @@ async fn serve(
                 loop {
                     stream.write_all(&again).await?;
                 }
+            }
+            Reply::Slow(bytes, pause) => {
+                for byte in bytes {
+                    tokio::time::sleep(pause).await;
+                    stream.write_all(&[byte]).await?;
+                }
+                return Ok(());
             }
             Reply::Silence => {
                 // Until the client hangs up.

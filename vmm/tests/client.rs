@@ -68,6 +68,24 @@ async fn half_an_answer_is_a_broken_connection() {
 }
 
 #[tokio::test]
+async fn a_slow_answer_is_waited_for_and_not_for_ever() {
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{\"version\":\"53.0.0\",\"a\":1}";
+    let slow = |pause| Reply::Slow(answer.to_vec(), pause);
+    // Each byte comes in time, and all of them don't.
+    let error = ping_error(slow(Duration::from_millis(50))).await;
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("api.sock");
+    let _stub = Stub::listen(&path, move |_| slow(Duration::from_millis(1))).unwrap();
+    let patient = Timeouts {
+        ping: Duration::from_secs(20),
+        ..Timeouts::default()
+    };
+    let client = Client::with_timeouts(&path, patient);
+    assert_eq!(client.ping().await.unwrap().version, "53.0.0");
+}
+
+#[tokio::test]
 async fn an_answer_without_end_is_cut() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n".to_vec();
     let (_dir, path, _) = client();

@@ -1,4 +1,4 @@
-//! A VM's life under the real Cloud Hypervisor: boot, power-off, failure, death, re-attachment.
+//! A VM's life under the real Cloud Hypervisor: boot, power-off, failure, death, devices.
 
 mod support;
 
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use knest_vmm::device::{DiskConfig, PciSlot};
 use knest_vmm::error::{Error, Kind};
-use knest_vmm::hypervisor::{Files, Launch};
+use knest_vmm::migration::RestoreConfig;
+use knest_vmm::preflight::{Verdict, inspect};
 use knest_vmm::process::ExitReason;
 use knest_vmm::shutdown::{Ladder, Rung};
 use knest_vmm::vm::{RebootPolicy, State, Vm};
@@ -91,6 +92,43 @@ async fn walks_through_its_states() {
 }
 
 #[tokio::test]
+async fn a_vm_goes_on_from_a_snapshot_or_after_its_refusal() {
+    let test = "a_vm_goes_on_from_a_snapshot";
+    let Some(bench) = Bench::new(test) else {
+        return;
+    };
+    let vm = Vm::start(bench.launch(), bench.config(Guest::Spin))
+        .await
+        .unwrap();
+    let saved = bench.path().join("saved");
+    std::fs::create_dir(&saved).unwrap();
+    let url = format!("file://{}", saved.display());
+    assert!(vm.snapshot(&url).await.is_err(), "it runs");
+    vm.pause().await.unwrap();
+    if let Verdict::No { reason } = inspect("/dev/kvm".as_ref()).can_snapshot() {
+        let error = vm.snapshot(&url).await.unwrap_err();
+        let refused = matches!(&error, Error::Api { call, .. } if *call == "vm.snapshot");
+        assert!(refused, "{error:?}");
+        vm.resume().await.unwrap();
+        assert_eq!(vm.state().await.unwrap(), State::Running);
+        vm.kill().await.unwrap();
+        return support::skip(test, &reason);
+    }
+    vm.snapshot(&url).await.unwrap();
+    vm.kill().await.unwrap();
+    let vm = Vm::empty(bench.launch()).await.unwrap();
+    let restore = RestoreConfig {
+        source_url: url,
+        ..RestoreConfig::default()
+    };
+    vm.restore(&restore, &[]).await.unwrap();
+    assert_eq!(vm.state().await.unwrap(), State::Paused);
+    vm.resume().await.unwrap();
+    assert_eq!(vm.state().await.unwrap(), State::Running);
+    vm.kill().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_killed_vmm_is_reported() {
     let Some(bench) = Bench::new("a_killed_vmm_is_reported") else {
         return;
@@ -130,34 +168,6 @@ async fn starts_over_a_stale_socket_and_not_over_a_live_one() {
     assert_eq!(error.kind(), Kind::Io, "{error:?}");
     assert!(vm.alive());
     vm.kill().await.unwrap();
-}
-
-#[tokio::test]
-async fn another_handle_attaches() {
-    let Some(bench) = Bench::new("another_handle_attaches") else {
-        return;
-    };
-    let vm = Vm::start(bench.launch(), bench.config(Guest::Ok))
-        .await
-        .unwrap();
-    let (files, identity) = (vm.files().clone(), vm.identity());
-    drop(vm);
-    let again = Vm::attach(files.clone(), identity).await.unwrap();
-    assert_eq!(again.state().await.unwrap(), State::Running);
-    let by_socket = Vm::attach_socket(files.clone()).await.unwrap();
-    assert_eq!(by_socket.identity(), identity);
-    let mut wrong = identity;
-    wrong.start_time += 1;
-    assert!(matches!(
-        Vm::attach(files.clone(), wrong).await,
-        Err(Error::NoProcess { .. })
-    ));
-    let outcome = again.stop(&Ladder::forced()).await.unwrap();
-    assert_eq!(outcome.by, Some(Rung::VmmShutdown));
-    assert!(matches!(
-        Vm::attach(files, identity).await,
-        Err(Error::NoProcess { .. })
-    ));
 }
 
 #[tokio::test]
@@ -244,6 +254,36 @@ async fn fifty_calls_at_once_all_get_their_answer() {
 }
 
 #[tokio::test]
+async fn a_hundred_vms_at_once() {
+    const TEST: &str = "a_hundred_vms_at_once";
+    let benches: Vec<Bench> = (0..100).map_while(|_| Bench::new(TEST)).collect();
+    let starts: Vec<_> = benches
+        .iter()
+        .map(|bench| tokio::spawn(Vm::start(bench.launch(), bench.config(Guest::Ok))))
+        .collect();
+    let mut vms = Vec::new();
+    for start in starts {
+        vms.push(start.await.unwrap().unwrap());
+    }
+    for (vm, bench) in vms.iter().zip(&benches) {
+        bench.serial_has("OK").await;
+        assert_eq!(vm.state().await.unwrap(), State::Running);
+    }
+    let stops: Vec<_> = vms
+        .into_iter()
+        .map(|vm| tokio::spawn(async move { vm.stop(&Ladder::forced()).await }))
+        .collect();
+    for stop in stops {
+        let outcome = stop.await.unwrap().unwrap();
+        assert_eq!(outcome.exit, ExitReason::Code(0), "{outcome:?}");
+    }
+    for bench in &benches {
+        assert!(!bench.path().join("api.sock").exists());
+        assert_eq!(support::processes_of(bench.path()), Vec::<i32>::new());
+    }
+}
+
+#[tokio::test]
 async fn a_missing_kernel_leaves_no_process_and_no_socket() {
     let Some(bench) = Bench::new("a_missing_kernel_leaves_nothing") else {
         return;
@@ -263,75 +303,6 @@ async fn a_missing_kernel_leaves_no_process_and_no_socket() {
         support::processes_of(bench.path()).is_empty(),
         "a process is left"
     );
-}
-
-/// Not a test of its own: the first driver of the test below, which ends without a farewell.
-#[tokio::test]
-async fn first_driver() {
-    let Some(dir) = std::env::var_os("KNEST_TEST_FIRST_DRIVER") else {
-        return;
-    };
-    let dir = std::path::PathBuf::from(dir);
-    let Some(binary) = support::cloud_hypervisor("first_driver") else {
-        return;
-    };
-    let config = support::config(dir.join("Ok.elf"));
-    let vm = Vm::start(Launch::new(binary, &dir), config).await.unwrap();
-    std::fs::write(
-        dir.join("vm.json"),
-        serde_json::to_vec(&vm.identity()).unwrap(),
-    )
-    .unwrap();
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
-        .unwrap();
-}
-
-#[tokio::test]
-async fn a_vm_outlives_its_driver_and_a_later_one_finds_it() {
-    let Some(bench) = Bench::new("a_vm_outlives_its_driver") else {
-        return;
-    };
-    bench.kernel(Guest::Ok);
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "first_driver"])
-        .env("KNEST_TEST_FIRST_DRIVER", bench.path())
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert!(!status.success(), "the first driver ended by itself");
-    let identity = std::fs::read(bench.path().join("vm.json")).unwrap();
-    let identity = serde_json::from_slice(&identity).unwrap();
-    let vm = Vm::attach(Files::in_dir(bench.path()), identity)
-        .await
-        .unwrap();
-    assert_eq!(vm.state().await.unwrap(), State::Running);
-    bench.serial_has("OK").await;
-    // Another process's child: how it ended is known from its zombie or from the kernel (6.15).
-    let outcome = vm.stop(&Ladder::forced()).await.unwrap();
-    assert!(
-        matches!(outcome.exit, ExitReason::Code(0) | ExitReason::Unknown),
-        "{outcome:?}"
-    );
-    assert_eq!(outcome.by, Some(Rung::VmmShutdown));
-}
-
-#[tokio::test]
-async fn a_killed_vm_of_another_driver_is_reported() {
-    let Some(bench) = Bench::new("a_killed_vm_of_another_driver") else {
-        return;
-    };
-    let vm = Vm::start(bench.launch(), bench.config(Guest::Spin))
-        .await
-        .unwrap();
-    let other = Vm::attach(vm.files().clone(), vm.identity()).await.unwrap();
-    let watching = tokio::spawn(async move { other.watch(RebootPolicy::default()).await });
-    vm.process().kill().unwrap();
-    let watched = watching.await.unwrap().unwrap();
-    assert!(matches!(
-        watched.death.exit,
-        ExitReason::Signal(9) | ExitReason::Unknown
-    ));
-    assert!(!watched.looped && !watched.death.is_clean());
 }
 
 #[tokio::test]
@@ -379,44 +350,4 @@ async fn devices_come_and_go() {
         outcome.attempts[0].error,
         Some(Error::WrongState { .. })
     ));
-}
-
-#[tokio::test]
-async fn a_locked_image_is_called_so() {
-    let (Some(first), Some(second)) = (Bench::new("a_locked_image"), Bench::new("a_locked_image"))
-    else {
-        return;
-    };
-    let image = first.path().join("disk.img");
-    std::fs::File::create(&image)
-        .unwrap()
-        .set_len(4 << 20)
-        .unwrap();
-    let with_disk = |bench: &Bench| {
-        let mut config = bench.config(Guest::Spin);
-        config.disks = vec![DiskConfig::raw(&image)];
-        config
-    };
-    let vm = Vm::start(first.launch(), with_disk(&first)).await.unwrap();
-    let error = Vm::start(second.launch(), with_disk(&second))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), Kind::Locked, "{error:?}");
-    vm.kill().await.unwrap();
-    // Something that is no disk is refused with its cause.
-    for path in ["/nowhere.img", "/tmp"] {
-        let mut config = second.config(Guest::Spin);
-        config.disks = vec![DiskConfig::raw(path)];
-        let error = Vm::start(second.launch(), config).await.unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::Api {
-                    call: "vm.boot",
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
-    }
 }

@@ -1,6 +1,8 @@
 //! Programs that are not, or don't behave like, Cloud Hypervisor.
 #![expect(clippy::unwrap_used, reason = "a failure here is the test's failure")]
 
+mod support;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use knest_vmm::error::{Error, Kind};
 use knest_vmm::hypervisor::{Hypervisor, Launch, version};
 use knest_vmm::process::ExitReason;
+use knest_vmm::testing::{Reply, Stub};
 
 /// A shell script in a directory of its own. Written by another process: a file that this one has
 /// open for writing while it forks elsewhere can't be executed.
@@ -141,14 +144,50 @@ async fn versions_are_asked_with_a_deadline() {
     ));
 }
 
+/// Not a test of its own: a program that answers like the Cloud Hypervisor of a version.
+#[tokio::test]
+async fn pretender() {
+    let variable = |name: &str| std::env::var(format!("KNEST_TEST_PRETENDER_{name}"));
+    let (Ok(socket), Ok(version)) = (variable("SOCKET"), variable("VERSION")) else {
+        return;
+    };
+    let _stub = Stub::listen(Path::new(&socket), move |_| Reply::ping(&version)).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn a_wrong_version_is_refused_and_ended() {
+    let this = std::env::current_exe().unwrap();
+    for version in ["41.0.0", "v0.0", "fifty-three", ""] {
+        let (dir, path) = script(&format!(
+            "export KNEST_TEST_PRETENDER_VERSION='{version}' \
+             KNEST_TEST_PRETENDER_SOCKET=\"${{2#path=}}\"
+             exec '{}' --exact pretender",
+            this.display()
+        ));
+        let mut launch = Launch::new(&path, dir.path());
+        launch.ready_within = Duration::from_secs(20);
+        let socket = launch.files.api_socket.clone();
+        let error = Hypervisor::spawn(launch).await.unwrap_err();
+        let told = match version {
+            "41.0.0" | "v0.0" => matches!(error, Error::Unsupported { .. }),
+            _ => error.to_string().contains("version"),
+        };
+        assert!(told, "{version}: {error:?}");
+        assert!(!socket.exists(), "{version}");
+        assert_eq!(
+            support::processes_of(dir.path()),
+            Vec::<i32>::new(),
+            "{version}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn too_old_a_version_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let files = knest_vmm::hypervisor::Files::in_dir(dir.path());
-    let _stub = knest_vmm::testing::Stub::listen(&files.api_socket, |_| {
-        knest_vmm::testing::Reply::ping("41.0.0")
-    })
-    .unwrap();
+    let _stub = Stub::listen(&files.api_socket, |_| Reply::ping("41.0.0")).unwrap();
     let error = Hypervisor::attach_socket(files, Default::default())
         .await
         .unwrap_err();
