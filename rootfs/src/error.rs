@@ -179,6 +179,9 @@ pub enum Problem {
     /// The compressed or archived bytes end early or are damaged.
     #[error("the archive is damaged")]
     Damaged(#[from] io::Error),
+    /// The file's content could not be written to the disk.
+    #[error("cannot write it to the disk")]
+    Disk(#[source] io::Error),
     /// A tar header or extension record that makes no sense.
     #[error("malformed tar entry: {0}")]
     Header(&'static str),

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use knest_rootfs::source::Memory;
 use knest_rootfs::{
-    BlobSource, BuildOptions, Compression, Error, Image, Layer, Platform, Problem, Result, Wishes,
-    build,
+    BlobSource, BuildOptions, Compression, Digest, Error, Image, Layer, Platform, Problem, Result,
+    Wishes, build,
 };
-use support::tar::{Item, device, directory, file, hard_link, header, symlink, write};
-use support::{build_at, image};
+use support::tar::{Item, device, directory, file, hard_link, header, symlink, whiteout, write};
+use support::{build_at, image, kernel};
 
 const SIZE: u64 = 64 << 20;
 
@@ -41,10 +41,24 @@ fn read(source: &Memory, layer: &Layer) -> Vec<u8> {
     bytes
 }
 
+fn only_layer(source: &Memory) -> Digest {
+    let image = Image::resolve(source, &Platform::host()).unwrap();
+    image.layers[0].blob.digest
+}
+
 /// The layer's rule that was broken, and the path that broke it.
 fn problem(items: &[Item]) -> (Problem, String) {
-    match attempt(&image(&[items.to_vec()])) {
-        Err(Error::Layer { path, source, .. } | Error::Inode { path, source }) => (source, path),
+    let image = image(&[items.to_vec()]);
+    match attempt(&image) {
+        Err(Error::Layer {
+            layer,
+            path,
+            source,
+        }) => {
+            assert_eq!(layer, only_layer(&image), "{path}");
+            (source, path)
+        }
+        Err(Error::Inode { path, source }) => (source, path),
         other => panic!("{other:?}"),
     }
 }
@@ -173,13 +187,29 @@ fn damaged_tar_files() {
     };
     let mut broken_sum = good.clone();
     broken_sum[0] = b'z';
-    let pax = |records: &[u8]| {
+    let with_records = |records: &[u8], body: &str| {
         let mut tar = header(b"x", b'x', records.len(), 0, (0, 0), 0, b"", (0, 0), false);
         tar.extend_from_slice(records);
         tar.resize(tar.len().next_multiple_of(512), 0);
-        tar.extend(write(&[file("f", "")]));
+        tar.extend(write(&[file("f", body)]));
         tar
     };
+    let pax = |records: &[u8]| with_records(records, "");
+    // Maps of sparse files: in PAX records the data runs' number is only claimed, in PAX 1.0 the
+    // map itself follows it, and GNU's goes on while a flag says so.
+    let runs_0 = pax(b"22 GNU.sparse.size=10\n35 GNU.sparse.numblocks=4294967296\n");
+    let runs_1 = with_records(
+        b"22 GNU.sparse.major=1\n26 GNU.sparse.realsize=10\n",
+        "4294967296\n0\n10\n",
+    );
+    let mut endless = header(b"f", b'S', 0, 0, (0, 0), 0, b"", (0, 0), true);
+    endless[482] = 1;
+    support::tar::checksum(&mut endless);
+    for _ in 0..100 {
+        let mut block = [b'0'; 512];
+        block[504] = 1;
+        endless.extend(block);
+    }
     let mut huge_extension = header(b"x", b'x', 2 << 20, 0, (0, 0), 0, b"", (0, 0), false);
     huge_extension.resize(3 << 20, b'1');
     let cases = [
@@ -201,14 +231,19 @@ fn damaged_tar_files() {
         ("pax time", pax(b"12 mtime=xx\n")),
         ("sparse without a size", pax(b"23 GNU.sparse.offset=0\n")),
         ("sparse unknown", pax(b"23 GNU.sparse.future=0\n")),
+        ("2^32 data runs, claimed", runs_0),
+        ("2^32 data runs, to come", runs_1),
+        ("data runs without end", endless),
         ("extension of 2 MiB", huge_extension),
         ("not a tar file", vec![b'x'; 4096]),
     ];
     for (name, tar) in cases {
         for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-            let result = attempt(&from_tar(tar.clone(), compression));
+            let source = from_tar(tar.clone(), compression);
+            let result = attempt(&source);
+            let digest = only_layer(&source);
             assert!(
-                matches!(result, Err(Error::Layer { .. })),
+                matches!(result, Err(Error::Layer { layer, .. }) if layer == digest),
                 "{name}: {result:?}"
             );
         }
@@ -521,4 +556,84 @@ fn a_destination_that_cannot_be_written() {
     let source = image(&[vec![file("a", "")]]);
     let result = build_at(&source, Path::new("/nonexistent/directory/disk.raw"), SIZE);
     assert!(matches!(result, Err(Error::File { .. })), "{result:?}");
+}
+
+/// A bomb costs time, but neither memory nor more disk than was asked for.
+#[test]
+fn what_unpacks_a_thousandfold() {
+    const UNPACKED: usize = 256 << 20;
+    let tar = write(&[file("bomb", vec![b'x'; UNPACKED])]);
+    let unpacked = UNPACKED as u64;
+    let source = from_tar(tar, Compression::Gzip);
+    let packed = Image::resolve(&source, &Platform::host()).unwrap().layers[0]
+        .blob
+        .size;
+    assert!(packed < unpacked / 100, "{packed}");
+    let result = attempt(&source);
+    let Err(Error::TooSmall { needed, .. }) = result else {
+        panic!("{result:?}")
+    };
+    assert!((unpacked..unpacked * 2).contains(&needed), "{needed}");
+}
+
+/// The file system fills up at every page that a disk takes: under bodies, in the second attempt,
+/// under tables, directories and superblocks.
+#[test]
+fn a_full_disk_at_every_stage() {
+    let Some(place) = kernel::Mounted::memory() else {
+        return;
+    };
+    let path = place.path().join("disk.raw");
+    let roomy = vec![
+        vec![file("a", noise(1)), file("b", noise(2))],
+        (0..600)
+            .map(|index| directory(format!("names/{index:060}")))
+            .collect(),
+        vec![
+            file("c", noise(3)).xattr("user.long", vec![1; 2000]),
+            symlink("long", "t".repeat(100)),
+        ],
+    ];
+    // What is hidden takes room in the first attempt only.
+    let tight = vec![
+        [roomy[0].clone(), vec![file("hidden", noise(4).repeat(20))]].concat(),
+        [roomy[1].clone(), vec![whiteout("hidden")]].concat(),
+    ];
+    let (mut unwritten_bodies, mut unwritten_metadata) = (0, 0);
+    for (layers, size) in [(&roomy, 16 << 20), (&tight, 10 << 20)] {
+        let source = image(layers);
+        place.limit(1 << 30);
+        build_at(&source, &path, size).unwrap();
+        let whole = std::fs::metadata(&path).unwrap();
+        let pages = std::os::unix::fs::MetadataExt::blocks(&whole) / 8;
+        std::fs::remove_file(&path).unwrap();
+        let bodies = (1..pages - 100).step_by(40);
+        for limit in bodies.chain(pages - 100..pages) {
+            place.limit(limit * 4096);
+            let error = build_at(&source, &path, size).unwrap_err();
+            let cause = match &error {
+                Error::Layer {
+                    path,
+                    source: Problem::Disk(cause),
+                    ..
+                } if !path.is_empty() => {
+                    unwritten_bodies += 1;
+                    cause
+                }
+                Error::File {
+                    doing: "write",
+                    source,
+                    ..
+                } => {
+                    unwritten_metadata += 1;
+                    source
+                }
+                _ => panic!("at {limit} of {pages} pages: {error:?}"),
+            };
+            assert_eq!(cause.kind(), std::io::ErrorKind::StorageFull, "{error:?}");
+            let left = std::fs::read_dir(place.path()).unwrap().count();
+            assert_eq!(left, 0, "after {error:?}");
+        }
+    }
+    assert!(unwritten_bodies > 5 && unwritten_metadata > 5);
 }

@@ -8,8 +8,8 @@ use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
 use rustix::io::Errno;
 
 use super::walk::Directory;
-use crate::error::{Error, Result};
-use crate::layer::{BodySink, Entry, Kind, Visit};
+use crate::error::{Error, Problem, Result};
+use crate::layer::{BodySink, Entry, Kind, Visit, display};
 use crate::watch::Watch;
 
 /// Bytes per read.
@@ -63,8 +63,16 @@ impl Directory {
                     }
                 }
             };
-            read.map_err(|error| watch.or_cancelled(Error::file("read", &path)(error)))?;
-            *body = sink.finish().map_err(Error::file("place", &path))?;
+            let written = read.and_then(|()| sink.finish().map_err(Problem::Disk));
+            *body = written.map_err(|problem| {
+                watch.or_cancelled(match problem {
+                    Problem::Damaged(error) => Error::file("read", &path)(error),
+                    source => Error::Inode {
+                        path: display(&entry.path),
+                        source,
+                    },
+                })
+            })?;
         }
         Ok(entries)
     }
@@ -78,17 +86,19 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// The next bytes, wherever the file stands.
-    fn run(&mut self, mut file: &File, mut length: u64) -> io::Result<()> {
+    fn run(&mut self, mut file: &File, mut length: u64) -> Result<(), Problem> {
         while length > 0 {
             self.watch.check()?;
             let most = usize::try_from(length).map_or(BUFFER, |length| length.min(BUFFER));
             let count = match file.read(&mut self.buffer[..most]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => return Err(Problem::Damaged(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
-            self.sink.data(&self.buffer[..count])?;
+            self.sink
+                .data(&self.buffer[..count])
+                .map_err(Problem::Disk)?;
             self.watch.add(count as u64);
             length -= count as u64;
         }
@@ -96,20 +106,21 @@ impl Reading<'_> {
     }
 
     /// Only what the file system says is data.
-    fn sparse(&mut self, file: &File, size: u64) -> io::Result<()> {
+    fn sparse(&mut self, file: &File, size: u64) -> Result<(), Problem> {
         let mut position = 0;
         while position < size {
             let data = match seek(file, SeekFrom::Data(position)) {
                 Ok(data) => data.min(size),
                 Err(Errno::NXIO) => size,
-                Err(errno) => return Err(errno.into()),
+                Err(errno) => return Err(io::Error::from(errno).into()),
             };
-            self.sink.hole(data - position)?;
+            self.sink.hole(data - position).map_err(Problem::Disk)?;
             self.watch.add(data - position);
             position = data;
             if data < size {
-                let hole = seek(file, SeekFrom::Hole(data))?.min(size);
-                seek(file, SeekFrom::Start(data))?;
+                let hole = seek(file, SeekFrom::Hole(data)).map_err(io::Error::from)?;
+                let hole = hole.min(size);
+                seek(file, SeekFrom::Start(data)).map_err(io::Error::from)?;
                 self.run(file, hole - data)?;
                 position = hole;
             }

@@ -29,4 +29,4 @@ pub(crate) use geometry::Geometry;
 pub(crate) use plan::{Plan, size_that_fits};
 pub(crate) use stage::Stage;
 pub(crate) use types::{BLOCK, BLOCK_SIZE};
-pub(crate) use write::{Identity, Written, write};
+pub(crate) use write::{Failure, Identity, Written, write};

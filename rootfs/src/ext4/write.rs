@@ -36,6 +36,20 @@ pub(crate) struct Written<'a> {
     pub(crate) blank: bool,
 }
 
+/// Why metadata could not be written.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Disk(io::Error),
+    /// ext4 cannot hold this inode.
+    Inode(NodeId, Problem),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Disk(error)
+    }
+}
+
 /// Writes all metadata of the tree, the superblocks last.
 pub(crate) fn write(
     file: &File,
@@ -44,7 +58,7 @@ pub(crate) fn write(
     identity: &Identity,
     written: Written<'_>,
     watch: &Watch<'_>,
-) -> Result<(), Problem> {
+) -> Result<(), Failure> {
     if written.blank {
         punch(file, &plan.data, written.filled)?;
     } else {
@@ -71,7 +85,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Inode tables, and every inode's own blocks. Numbers ascend, so each group is written once.
-    fn inodes(&self, watch: &Watch<'_>) -> Result<(), Problem> {
+    fn inodes(&self, watch: &Watch<'_>) -> Result<(), Failure> {
         let mut table = Table {
             writer: self,
             group: 0,
@@ -90,12 +104,13 @@ impl Writer<'_> {
         Ok(table.flush()?)
     }
 
-    fn inode(&self, id: NodeId, number: u32) -> Result<[u8; INODE_SIZE as usize], Problem> {
+    fn inode(&self, id: NodeId, number: u32) -> Result<[u8; INODE_SIZE as usize], Failure> {
         let inode = self.tree.inode(id);
         let seed = self.seed.inode(number);
         let nothing = Extra::default();
         let extra = self.plan.extras.get(&id).unwrap_or(&nothing);
-        let encoded = xattr::encode(&inode.metadata.xattrs)?;
+        let encoded =
+            xattr::encode(&inode.metadata.xattrs).map_err(|problem| Failure::Inode(id, problem))?;
         let xattrs = xattr::render_inline(&encoded.inline);
         let (mask, bits) = encoded.mode.unwrap_or_default();
         let mut record = Record {

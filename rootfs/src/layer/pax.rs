@@ -25,6 +25,8 @@ pub(crate) struct Sparse {
     pub(crate) major: Option<u64>,
     pub(crate) name: Option<Vec<u8>>,
     pub(crate) size: Option<u64>,
+    /// How many data runs there are to be, where it is said.
+    pub(crate) runs: Option<u64>,
     /// Versions 0.0 and 0.1: offsets and lengths, alternating.
     pub(crate) map: Vec<u64>,
     /// Whether any such record was seen.
@@ -84,7 +86,8 @@ impl Sparse {
                     .map(number)
                     .collect::<Result<_, _>>()?;
             }
-            b"minor" | b"numblocks" => {}
+            b"numblocks" => self.runs = Some(number(value)?),
+            b"minor" => {}
             _ => return Err(Problem::Header("unknown sparse file record")),
         }
         self.present = true;

@@ -21,7 +21,7 @@ const BYTE_LIMIT: u64 = 256 << 20;
 const FILE_LIMIT: u64 = (u32::MAX as u64) * 4096;
 const WHITEOUT: &[u8] = b".wh.";
 
-/// Takes the bodies of files in the order of the archive.
+/// Takes the bodies of files in the order of the archive. Its errors are the disk's.
 pub(crate) trait BodySink {
     /// Whether the next file's content is wanted; a file that is not gets no other call.
     fn begin(&mut self, entry: usize, path: &[u8], size: u64) -> Visit;
@@ -87,9 +87,11 @@ pub(crate) fn read(
         return Err(Error::Cancelled);
     }
     // A damaged blob explains whatever its content did to the reader, so it is reported first.
-    packed
-        .verify(digest, size, &origin)
-        .map_err(|error| watch.or_cancelled(error))?;
+    if !matches!(unpacked, Err(Problem::Disk(_))) {
+        packed
+            .verify(digest, size, &origin)
+            .map_err(|error| watch.or_cancelled(error))?;
+    }
     let (entries, found) = unpacked.map_err(|source| {
         let path = super::display(&reading.path);
         Error::Layer {
@@ -228,7 +230,7 @@ impl Reading<'_> {
                     }));
                 }
                 self.body(header, reader)?;
-                Kind::File(self.sink.finish()?)
+                Kind::File(self.sink.finish().map_err(Problem::Disk)?)
             }
         })
     }
@@ -239,11 +241,14 @@ impl Reading<'_> {
         };
         let mut position = 0;
         for segment in segments {
-            self.sink.hole(segment.offset - position)?;
+            let hole = segment.offset - position;
+            self.sink.hole(hole).map_err(Problem::Disk)?;
             self.copy(segment.length, reader)?;
             position = segment.offset + segment.length;
         }
-        Ok(self.sink.hole(header.size - position)?)
+        self.sink
+            .hole(header.size - position)
+            .map_err(Problem::Disk)
     }
 
     fn copy(&mut self, mut length: u64, reader: &mut Reader<'_>) -> Result<(), Problem> {
@@ -255,11 +260,80 @@ impl Reading<'_> {
             if bytes.is_empty() {
                 return Err(Problem::Header("body ends early"));
             }
-            self.sink.data(bytes)?;
+            self.sink.data(bytes).map_err(Problem::Disk)?;
             let used = bytes.len();
             reader.consume(used);
             length -= used as u64;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Memory;
+    use crate::{Image, Platform};
+
+    /// Wants no bodies.
+    struct Nothing;
+
+    impl BodySink for Nothing {
+        fn begin(&mut self, _: usize, _: &[u8], _: u64) -> Visit {
+            Visit::Skip
+        }
+
+        fn data(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn hole(&mut self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn finish(&mut self) -> io::Result<Body> {
+            Ok(Body::default())
+        }
+    }
+
+    /// What all layers together make the program hold is bounded; the last straw is named.
+    #[test]
+    fn entries_and_their_bytes_are_counted() {
+        let mut builder = tar::Builder::new(Vec::new());
+        for name in ["first", "second"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            builder.append_data(&mut header, name, io::empty()).unwrap();
+        }
+        let layer = (builder.into_inner().unwrap(), crate::Compression::None);
+        let source = Memory::from_layers(&Platform::host(), [layer]).unwrap();
+        let image = Image::resolve(&source, &Platform::host()).unwrap();
+        let watch = Watch::new(Default::default(), std::iter::empty());
+        let read = |entries, bytes| {
+            let limits = Limits {
+                entries: AtomicU64::new(entries),
+                bytes: AtomicU64::new(bytes),
+            };
+            super::read(
+                &source,
+                &image.layers[0],
+                true,
+                &watch,
+                &limits,
+                &mut Nothing,
+            )
+        };
+        assert_eq!(read(ENTRY_LIMIT - 2, BYTE_LIMIT - 11).unwrap().len(), 2);
+        for result in [read(ENTRY_LIMIT - 1, 0), read(0, BYTE_LIMIT - 10)] {
+            let Err(Error::Layer {
+                layer,
+                path,
+                source: Problem::TooManyEntries(..),
+            }) = result
+            else {
+                panic!("{result:?}")
+            };
+            assert_eq!((layer, &*path), (image.layers[0].blob.digest, "second"));
+        }
     }
 }

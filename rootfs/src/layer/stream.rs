@@ -20,6 +20,7 @@ pub(crate) struct Stream<'a> {
     start: usize,
     end: usize,
     total: u64,
+    limit: u64,
 }
 
 impl<'a> Stream<'a> {
@@ -48,6 +49,7 @@ impl<'a> Stream<'a> {
             start: 0,
             end: 0,
             total: 0,
+            limit: LIMIT,
         })
     }
 
@@ -86,8 +88,9 @@ impl BufRead for Stream<'_> {
             }
             (self.start, self.end) = (0, filled);
             self.total += filled as u64;
-            if self.total > LIMIT {
-                return Err(io::Error::other("the layer unpacks to more than 256 GiB"));
+            if self.total > self.limit {
+                let text = format!("the layer unpacks to more than {} bytes", self.limit);
+                return Err(io::Error::other(text));
             }
         }
         Ok(&self.buffer[self.start..self.end])
@@ -110,5 +113,24 @@ impl Input for Stream<'_> {
             bytes -= used as u64;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Zeros without end, in members of a MiB.
+    #[test]
+    fn unpacking_ends_somewhere() {
+        let mut encoder =
+            flate2::read::GzEncoder::new(io::repeat(0).take(1 << 20), flate2::Compression::fast());
+        let mut member = Vec::new();
+        encoder.read_to_end(&mut member).unwrap();
+        let packed = member.repeat(100);
+        let mut stream = Stream::new(&*packed, Compression::Gzip, false).unwrap();
+        stream.limit = 30 << 20;
+        let error = stream.finish().unwrap_err();
+        assert!(error.to_string().contains("31457280"), "{error}");
     }
 }

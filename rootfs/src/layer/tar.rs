@@ -199,7 +199,8 @@ impl<I: Input> TarReader<I> {
                 sparse.map
             };
             let pairs = map.chunks_exact(2);
-            if !pairs.remainder().is_empty() {
+            let all = sparse.runs.is_none_or(|runs| runs == pairs.len() as u64);
+            if !all || !pairs.remainder().is_empty() {
                 return Err(Problem::Header("sparse map"));
             }
             let pair = |pair: &[u64]| Segment {

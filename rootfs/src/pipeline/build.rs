@@ -10,9 +10,7 @@ use super::merged::Merged;
 use super::parts::{Parts, Stager, threads};
 use crate::digest::Digest;
 use crate::directory::Directory;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ext4::{self, Geometry, Identity};
 use crate::image::Image;
 use crate::source::BlobSource;
@@ -150,8 +148,15 @@ fn assemble(
         filled: &staged.filled,
         blank: !disk.is_device(),
     };
-    ext4::write(&disk.file, &plan, &merged.tree, &identity, written, watch)
-        .map_err(|problem| watch.or_cancelled(disk.failed(problem)))?;
+    ext4::write(&disk.file, &plan, &merged.tree, &identity, written, watch).map_err(|failure| {
+        watch.or_cancelled(match failure {
+            ext4::Failure::Disk(error) => disk.error(error),
+            ext4::Failure::Inode(id, source) => Error::Inode {
+                path: merged.tree.path(id),
+                source,
+            },
+        })
+    })?;
     disk.finish(options.mode, watch.cancelled())?;
     Ok(Disk {
         path: destination.to_owned(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Result};
 use crate::ext4::BLOCK_SIZE;
 
 /// How the names of unfinished disks begin. Their builders hold them locked.
@@ -71,16 +71,6 @@ impl NewDisk {
 
     pub(crate) fn error(&self, source: io::Error) -> Error {
         Error::file("write", &self.destination)(source)
-    }
-
-    pub(crate) fn failed(&self, problem: Problem) -> Error {
-        match problem {
-            Problem::Damaged(source) => self.error(source),
-            source => Error::Inode {
-                path: String::new(),
-                source,
-            },
-        }
     }
 
     /// Syncs it and gives a file its name.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::disk::NewDisk;
 use super::merged::Survivors;
 use crate::digest::Digest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result};
 use crate::ext4::{Geometry, Stage};
-use crate::layer::{BodySink, Entry};
+use crate::layer::{BodySink, Entry, display};
 use crate::merge::Layers;
 use crate::watch::Watch;
 
@@ -92,7 +92,18 @@ impl Stager<'_> {
         let keep = |entry: usize| only.is_none_or(|only| only.contains(&entry));
         let mut stage = Stage::new(&self.disk.file, region, Some(&keep));
         let entries = self.parts.read(part, only.is_some(), &mut stage)?;
-        let filled = stage.close().map_err(|error| self.disk.error(error))?;
+        let filled = stage.close().map_err(|error| {
+            let path = entries.last().map(|entry| display(&entry.path));
+            let (path, source) = (path.unwrap_or_default(), Problem::Disk(error));
+            match self.parts.layer(part) {
+                Some(layer) => Error::Layer {
+                    layer,
+                    path,
+                    source,
+                },
+                None => Error::Inode { path, source },
+            }
+        })?;
         Ok((entries, filled))
     }
 

@@ -1,16 +1,18 @@
-//! Reads a disk as the kernel sees it, through a loop mount, where that is possible.
+//! What takes the kernel, where it may be asked: reading a disk through a loop mount, and a file
+//! system that is soon full.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use knest_rootfs::Digest;
 
 use super::{Bytes, Found, Kind, Listing, met};
 
-/// A disk mounted somewhere; unmounted when dropped.
+/// A file system mounted somewhere; unmounted when dropped.
 #[derive(Debug)]
 pub struct Mounted {
     directory: tempfile::TempDir,
@@ -19,10 +21,29 @@ pub struct Mounted {
 impl Mounted {
     /// `None`, and a word about it, where mounting is not possible.
     pub fn new(disk: &Path, options: &str) -> Option<Mounted> {
+        Mounted::of("ext4", disk, &format!("loop,{options}"))
+    }
+
+    /// An empty file system in memory.
+    pub fn memory() -> Option<Mounted> {
+        Mounted::of("tmpfs", Path::new("none"), "size=1g")
+    }
+
+    /// Makes it full after so many bytes.
+    pub fn limit(&self, bytes: u64) {
+        let options = format!("remount,size={bytes}");
+        let mount = Command::new("mount")
+            .args(["-o", &options])
+            .arg(self.path())
+            .status();
+        assert!(mount.unwrap().success(), "{options}");
+    }
+
+    fn of(kind: &str, what: &Path, options: &str) -> Option<Mounted> {
         let directory = tempfile::tempdir().unwrap();
         let output = Command::new("mount")
-            .args(["-t", "ext4", "-o", &format!("loop,{options}")])
-            .args([disk, directory.path()])
+            .args(["-t", kind, "-o", options])
+            .args([what, directory.path()])
             .output();
         let reason = match output {
             Ok(output) if output.status.success() => None,
@@ -72,9 +93,18 @@ pub fn listing(directory: &Path) -> Listing {
 }
 
 impl Drop for Mounted {
+    /// Between fork and exec, another test's child holds whatever this program has open.
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(self.path()).status();
-        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let output = Command::new("umount").arg(self.path()).output().unwrap();
+            if output.status.success() || std::thread::panicking() {
+                return;
+            }
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("busy") && Instant::now() < deadline, "{text}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

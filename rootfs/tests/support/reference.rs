@@ -206,7 +206,11 @@ impl World {
             let names = names[&inode].clone();
             let kind = match item.kind {
                 b'5' => Kind::Directory,
-                b'0' => Kind::File(item.data.len() as u64, Digest::of(&item.data).to_string()),
+                b'0' => {
+                    let whole = || (item.data.len() as u64, Digest::of(&item.data).to_string());
+                    let (size, digest) = item.summary.clone().unwrap_or_else(whole);
+                    Kind::File(size, digest)
+                }
                 b'2' => Kind::Symlink(item.link.clone()),
                 b'3' => Kind::CharDevice(item.device.0, item.device.1),
                 b'4' => Kind::BlockDevice(item.device.0, item.device.1),

@@ -18,6 +18,8 @@ pub struct Item {
     pub device: (u32, u32),
     pub xattrs: Vec<(Bytes, Bytes)>,
     pub dialect: Dialect,
+    /// Instead of `data`, where that is too much to hold: its size and digest.
+    pub summary: Option<(u64, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,7 @@ fn item(path: impl AsRef<[u8]>, kind: u8, mode: u32) -> Item {
         device: (0, 0),
         xattrs: Vec::new(),
         dialect: Dialect::Pax,
+        summary: None,
     }
 }
 
