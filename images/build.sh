@@ -119,7 +119,7 @@ node() {
     cached "node-$minor" "$(hash_of "$version" "$base" "${programs[@]}" -- node engine.sh oci.sh "${given[@]}")" \
         node/build.sh "knest.dev/node:$version" "$version" "$base" "${programs[@]}"
     node_image=$cached/image.tar
-    # A registry gets it in Virtink's form.
+    # A registry gets it in Virtink's form alone.
     [ -n "${KNEST_PUSH-}" ] || hand "node:$version" "$node_image"
 }
 
@@ -132,11 +132,9 @@ virtink() {
     hand kernel-base:latest "$kernel_base"
     cached "node-rootfs-$minor" "$(hash_of "$rootfs_base" "$node_image" -- node/Dockerfile.container-rootfs engine.sh)" \
         rootfs_form "$rootfs_base"
-    if [ -n "${KNEST_PUSH-}" ]; then
-        hand "node:$version" "$cached/image.tar"
-    else
-        hand "node:$version-container-rootfs" "$cached/image.tar"
-    fi
+    hand "node:$version-container-rootfs" "$cached/image.tar"
+    # It boots on one machine too, so a registry has it by the plain name as well.
+    [ -z "${KNEST_PUSH-}" ] || hand "node:$version" "$cached/image.tar"
 }
 container-rootfs-base() {
     need cargo gcc

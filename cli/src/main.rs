@@ -3,6 +3,7 @@
 mod cluster;
 mod command;
 mod failure;
+mod fetch;
 mod interrupt;
 mod paths;
 mod provider;

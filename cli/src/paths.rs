@@ -4,6 +4,8 @@
 //! ```text
 //! state/clusters/NAME/   $XDG_STATE_HOME/knest, ~/.local/state/knest    provider `local`'s clusters
 //! state/vms/NAME/                                                       single VMs
+//! state/hosted.json      where this user's clusters on host clusters are
+//! config/defaults.yaml   $XDG_CONFIG_HOME/knest, ~/.config/knest         what `knest config` sets
 //! data/images/           $XDG_DATA_HOME/knest,  ~/.local/share/knest    the image store
 //! cache/disks/           $KNEST_CACHE_DIR, $XDG_CACHE_HOME/knest, ~/.cache/knest
 //! cache/kernels/ cache/bin/ cache/checked/      disks and kernels are read by the clusters made of them
@@ -19,6 +21,7 @@ pub(crate) struct Paths {
     pub(crate) state: PathBuf,
     pub(crate) data: PathBuf,
     pub(crate) cache: PathBuf,
+    pub(crate) config: PathBuf,
 }
 
 impl Paths {
@@ -40,6 +43,7 @@ impl Paths {
         Ok(Self {
             state: place("XDG_STATE_HOME", ".local/state")?,
             data: place("XDG_DATA_HOME", ".local/share")?,
+            config: place("XDG_CONFIG_HOME", ".config")?,
             cache: match absolute("KNEST_CACHE_DIR") {
                 Some(cache) => cache,
                 None => place("XDG_CACHE_HOME", ".cache")?,

@@ -124,15 +124,9 @@ pub(crate) fn disjoint(ranges: &[(&str, Ipv4Net)]) -> Result<()> {
 }
 
 /// Checks that the ranges are of a size with which `nodes` nodes can work.
-pub(crate) fn check_sizes(
-    pods: Ipv4Net,
-    services: Ipv4Net,
-    addresses: Ipv4Net,
-    nodes: u32,
-) -> Result<()> {
+pub(crate) fn check_sizes(pods: Ipv4Net, services: Ipv4Net, nodes: u32) -> Result<()> {
     check_pod_range(pods, nodes)?;
-    check_service_range(services)?;
-    Ok(check_node_range(addresses, nodes)?)
+    Ok(check_service_range(services)?)
 }
 
 /// Checks that no range holds an address to which the host has a route (of
@@ -203,7 +197,7 @@ fn check_service_range(net: Ipv4Net) -> Result<(), AddressError> {
 }
 
 /// Checks that the node range has an address for each of `nodes`.
-fn check_node_range(net: Ipv4Net, nodes: u32) -> Result<(), AddressError> {
+pub(crate) fn check_node_range(net: Ipv4Net, nodes: u32) -> Result<(), AddressError> {
     let (first, last) = node_bounds(net);
     let room = last.saturating_add(1).saturating_sub(first);
     if nodes > room || room == 0 {

@@ -56,8 +56,10 @@ fn etcd(record: &Record) -> Option<Etcd> {
 
 /// Whether the machines may be emulated in software.
 fn emulated(record: &Record) -> bool {
-    let ProviderSpec::Local { vmm, .. } = record.spec.provider;
-    vmm == VmmKind::Qemu
+    match record.spec.provider {
+        ProviderSpec::Local { vmm, .. } => vmm == VmmKind::Qemu,
+        ProviderSpec::Virtink(_) => false,
+    }
 }
 
 /// The documents for the first control plane.

@@ -17,6 +17,7 @@ use super::name::{NameError, NodeName};
 use super::pki::Pki;
 use super::spec::{ClusterSpec, Role};
 use super::version::Version;
+use crate::failure::{Context, Failure, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -121,6 +122,19 @@ impl NodeRecord {
 }
 
 impl Record {
+    /// A record as it was kept at `place`.
+    pub(crate) fn read(value: serde_json::Value, place: impl std::fmt::Display) -> Result<Self> {
+        let version = value.get("version").and_then(serde_json::Value::as_u64);
+        if version != Some(RECORD_VERSION.into()) {
+            let found = version.map_or_else(|| "no".to_owned(), |v| v.to_string());
+            return Err(Failure::host(format!(
+                "{place} has version {found}; this knest knows {RECORD_VERSION}"
+            ))
+            .hint("use the knest that made this cluster"));
+        }
+        serde_json::from_value(value).host(format!("reading {place}"))
+    }
+
     /// A new cluster's record, before anything of it exists.
     pub(crate) fn new(spec: ClusterSpec, created: OffsetDateTime) -> Self {
         Self {

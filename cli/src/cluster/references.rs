@@ -1,8 +1,10 @@
 //! Which images machines are made of where no flag names another: the one table.
 //!
 //! ```text
-//! REPOSITORY/node:VERSION     the root of every node, of the cluster's Kubernetes version
-//! REPOSITORY/kernel:latest    the kernel of every node
+//! REPOSITORY/node:VERSION                     the root of every node, of the cluster's Kubernetes
+//!                                             version
+//! REPOSITORY/node:VERSION-container-rootfs    the same in the form that Virtink runs
+//! REPOSITORY/kernel:latest                    the kernel of every node, on either
 //! ```
 //! REPOSITORY is [`REPOSITORY`] unless `--image-repository` or its variable says otherwise.
 
@@ -15,6 +17,11 @@ pub(crate) const REPOSITORY: &str = "knest.dev";
 /// The node image of a Kubernetes version.
 pub(crate) fn node(repository: &str, version: Version) -> String {
     format!("{repository}/node:{version}")
+}
+
+/// The same for a host cluster with Virtink.
+pub(crate) fn node_on_virtink(repository: &str, version: Version) -> String {
+    format!("{}-container-rootfs", node(repository, version))
 }
 
 /// The kernel image.
@@ -61,6 +68,10 @@ mod tests {
     #[test]
     fn the_table() {
         assert_eq!(node(REPOSITORY, DEFAULT), "knest.dev/node:v1.37.2");
+        assert_eq!(
+            node_on_virtink(REPOSITORY, DEFAULT),
+            "knest.dev/node:v1.37.2-container-rootfs"
+        );
         assert_eq!(kernel("r.example/k"), "r.example/k/kernel:latest");
     }
 

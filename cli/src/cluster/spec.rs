@@ -8,6 +8,7 @@ use super::version::Version;
 use crate::failure::{Failure, Result};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// One cluster, with every default filled in.
@@ -54,6 +55,34 @@ pub(crate) enum ProviderSpec {
         /// The nodes' own range, inside the cluster's network namespace.
         node_cidr: Ipv4Net,
     },
+    /// On a Kubernetes cluster with Virtink.
+    Virtink(VirtinkSpec),
+}
+
+/// What only machines on a host cluster have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VirtinkSpec {
+    /// Where all of the cluster's objects are.
+    pub(crate) namespace: String,
+    pub(crate) expose: Expose,
+    /// Labels of the host's nodes that may run machines.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) node_selector: BTreeMap<String, String>,
+}
+
+/// How the API is reached from outside the host cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Expose {
+    /// What can be reached from here.
+    Auto,
+    /// A load balancer of the host's.
+    #[value(name = "loadbalancer")]
+    LoadBalancer,
+    /// A port of every node of the host's.
+    #[value(name = "nodeport")]
+    NodePort,
 }
 
 /// The program that runs the virtual machines.
@@ -72,6 +101,16 @@ pub(crate) enum VmmKind {
 pub(crate) enum Role {
     ControlPlane,
     Worker,
+}
+
+impl ProviderSpec {
+    /// The nodes' own range, where knest gives it out.
+    pub(crate) fn node_cidr(&self) -> Option<Ipv4Net> {
+        match self {
+            Self::Local { node_cidr, .. } => Some(*node_cidr),
+            Self::Virtink(_) => None,
+        }
+    }
 }
 
 impl ClusterSpec {
@@ -115,18 +154,16 @@ impl ClusterSpec {
         for role in [Role::ControlPlane, Role::Worker] {
             self.check_machine(role)?;
         }
-        let ProviderSpec::Local { node_cidr, .. } = self.provider;
-        let ranges = [
-            ("pod network", self.network.pod_cidr),
-            ("service", self.network.service_cidr),
-            ("node", node_cidr),
-        ];
-        address::check_sizes(
-            self.network.pod_cidr,
-            self.network.service_cidr,
-            node_cidr,
-            nodes,
-        )?;
+        let NetworkSpec {
+            pod_cidr,
+            service_cidr,
+        } = self.network;
+        let mut ranges = vec![("pod network", pod_cidr), ("service", service_cidr)];
+        address::check_sizes(pod_cidr, service_cidr, nodes)?;
+        if let Some(node_cidr) = self.provider.node_cidr() {
+            address::check_node_range(node_cidr, nodes)?;
+            ranges.push(("node", node_cidr));
+        }
         address::disjoint(&ranges)
     }
 

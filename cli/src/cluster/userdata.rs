@@ -108,10 +108,12 @@ pub(crate) fn join(record: &Record, node: &NodeRecord, token: &BootstrapToken) -
     script(record, node, &documents, &[JOIN])
 }
 
-/// kube-router's `--overlay-type`: encapsulation between subnets only, where nodes share a link.
+/// kube-router's `--overlay-type`: encapsulation between subnets only, where nodes share a link;
+/// between all nodes, where the network below drops what it does not know.
 fn overlay_type(provider: &ProviderSpec) -> &'static str {
     match provider {
         ProviderSpec::Local { .. } => "subnet",
+        ProviderSpec::Virtink(_) => "full",
     }
 }
 

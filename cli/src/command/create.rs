@@ -1,22 +1,34 @@
 //! `knest create`.
 
 use super::Env;
+use super::place::{Home, Where, choose};
 use crate::cluster::name::ClusterName;
 use crate::cluster::quantity::Quantity;
 use crate::cluster::record::{Phase, Record};
-use crate::cluster::spec::{ClusterSpec, MachineSpec, NetworkSpec, ProviderSpec, Role, VmmKind};
+use crate::cluster::spec::{
+    ClusterSpec, Expose, MachineSpec, NetworkSpec, ProviderSpec, Role, VirtinkSpec, VmmKind,
+};
 use crate::cluster::version::{self, Version};
 use crate::cluster::{address, kubeconfig, references};
 use crate::failure::{Failure, Result};
 use crate::provider::Provider;
-use crate::provider::local::Local;
+use crate::provider::virtink::Sources;
 use crate::step::{self, OnFailure};
 use crate::{interrupt, ui};
 use ipnet::Ipv4Net;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+
+/// Where pods and Services are where no flag says: the first that clashes with nothing.
+const PODS: [Ipv4Net; 3] = [range(10, 244), range(10, 245), range(172, 29)];
+const SERVICES: [Ipv4Net; 3] = [range(10, 112), range(10, 113), range(172, 28)];
+
+const fn range(a: u8, b: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), 16)
+}
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -36,18 +48,18 @@ pub(crate) struct Args {
     /// How many worker nodes
     #[arg(long, default_value_t = 0, value_name = "N")]
     worker_machine_count: u32,
-    /// Where pods get their addresses
-    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR", value_parser = cidr)]
-    pod_network_cidr: Ipv4Net,
-    /// Where Services get their addresses
-    #[arg(long, default_value = "10.112.0.0/16", value_name = "CIDR", value_parser = cidr)]
-    service_cidr: Ipv4Net,
+    /// Where pods get their addresses [default: 10.244.0.0/16, or what clashes with no host cluster]
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pod_network_cidr: Option<Ipv4Net>,
+    /// Where Services get their addresses [default: 10.112.0.0/16, or as above]
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    service_cidr: Option<Ipv4Net>,
     /// Where nodes get their addresses [default: a range that clashes with nothing]
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     node_cidr: Option<Ipv4Net>,
-    /// What runs the machines
-    #[arg(long, value_enum, default_value_t = VmmKind::CloudHypervisor)]
-    vmm: VmmKind,
+    /// What runs the machines on this host [default: cloud-hypervisor]
+    #[arg(long, value_enum)]
+    vmm: Option<VmmKind>,
     /// Where knest's images are named: REPOSITORY/node:VERSION, REPOSITORY/kernel:latest
     #[arg(
         long,
@@ -59,6 +71,19 @@ pub(crate) struct Args {
     /// Root image of all nodes [default: knest's for the Kubernetes version]
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
+    #[command(flatten)]
+    place: Where,
+    /// Install Virtink where the host cluster lacks it
+    #[arg(long, help_heading = "Installing Virtink")]
+    install: bool,
+    #[command(flatten)]
+    sources: Sources,
+    /// How the API is reached from outside the host cluster [default: auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    expose: Option<Expose>,
+    /// Labels of the host cluster's nodes that may run machines
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
+    node_selector: Vec<(String, String)>,
     /// Virtual CPUs of a control-plane node
     #[arg(long, default_value_t = 2, value_name = "N")]
     control_plane_machine_cpu_cores: u32,
@@ -100,30 +125,52 @@ pub(crate) struct Args {
     kubeconfig: Option<PathBuf>,
 }
 
+/// `KEY=VALUE`, both as Kubernetes has them.
+fn label(text: &str) -> Result<(String, String), String> {
+    let legal = |part: &str| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+        part.len() <= 253 && part.bytes().all(inner)
+    };
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && legal(key) && legal(value) => {
+            Ok((key.into(), value.into()))
+        }
+        _ => Err(format!("{text:?} is not a label like disk=fast")),
+    }
+}
+
 fn cidr(text: &str) -> Result<Ipv4Net, String> {
     address::parse_cidr(text).map_err(|e| e.to_string())
 }
 
 pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
-    let provider = Local::new(&env.paths);
     let cancel = interrupt::token()?;
+    let choice = choose(&args.place, args.virtink_flag(), env).await?;
+    env.printer.note(&choice.words());
+    let provider = choice.home.provider();
+    if let Home::Virtink(virtink) = &choice.home {
+        let host = virtink.host();
+        super::install::ensure(host, args.install, &args.sources, args.timeout, env).await?;
+    }
     let _lock = provider.lock(&args.name).await?;
     let known = provider.load(&args.name).await?;
-    let spec = args.spec(&provider, known.as_ref())?;
+    let network = args.network(&choice.home, known.as_ref()).await;
+    let spec = args.spec(&choice.home, network, known.as_ref())?;
     let record = match known {
         Some(record) => resumable(record, &spec)?,
-        None => args.new_record(spec, &provider)?,
+        None => args.new_record(spec, provider)?,
     };
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let mut cx = step::Context {
-        provider: &provider,
+        provider,
         reporter: reporter.as_ref(),
         record,
         deadline: Instant::now() + args.timeout,
     };
     env.printer.note(&format!(
-        "Creating cluster {:?} on this machine",
-        args.name.as_str()
+        "Creating cluster {:?} {}",
+        args.name.as_str(),
+        provider.place()
     ));
     for note in provider.notes(&cx.record) {
         env.printer.note(&note);
@@ -209,10 +256,24 @@ fn farewell(record: &Record, env: &Env) {
 }
 
 impl Args {
-    fn machine(&self, role: Role) -> MachineSpec {
+    /// A given flag that only provider virtink has.
+    fn virtink_flag(&self) -> Option<&'static str> {
+        let given = [
+            ("--expose", self.expose.is_some()),
+            ("--node-selector", !self.node_selector.is_empty()),
+            ("--install", self.install),
+        ];
+        let given = given.into_iter().find(|(_, given)| *given).map(|(f, _)| f);
+        given.or_else(|| self.sources.flag())
+    }
+
+    fn machine(&self, role: Role, home: &Home) -> MachineSpec {
         let repository = &self.image_repository;
         let kernel = || references::kernel(repository);
-        let own = || references::node(repository, self.kubernetes_version);
+        let own = || match home {
+            Home::Local(_) => references::node(repository, self.kubernetes_version),
+            Home::Virtink(_) => references::node_on_virtink(repository, self.kubernetes_version),
+        };
         let node = || self.image.clone().unwrap_or_else(own);
         match role {
             Role::ControlPlane => MachineSpec {
@@ -246,35 +307,73 @@ impl Args {
         }
     }
 
+    /// The ranges that are given, those of a creation that goes on, or free ones.
+    async fn network(&self, home: &Home, known: Option<&Record>) -> NetworkSpec {
+        let taken = match home {
+            Home::Virtink(virtink) if known.is_none() => virtink.taken_ranges().await,
+            _ => vec![],
+        };
+        let known = known.map(|record| &record.spec.network);
+        let choose = |given: Option<Ipv4Net>, known: Option<Ipv4Net>, others: [Ipv4Net; 3]| {
+            let free = |net: &Ipv4Net| {
+                let overlap = |range: &Ipv4Net| range.contains(net) || net.contains(range);
+                !taken.iter().any(overlap)
+            };
+            let chosen = || others.into_iter().find(free).unwrap_or(others[0]);
+            given.or(known).unwrap_or_else(chosen)
+        };
+        NetworkSpec {
+            pod_cidr: choose(self.pod_network_cidr, known.map(|n| n.pod_cidr), PODS),
+            service_cidr: choose(self.service_cidr, known.map(|n| n.service_cidr), SERVICES),
+        }
+    }
+
     /// Flags, with every default filled in and checked against each other. A range that knest
     /// chose itself stays what it was when a creation goes on.
-    fn spec(&self, provider: &Local, known: Option<&Record>) -> Result<ClusterSpec> {
-        let chosen = known.map(|record| match record.spec.provider {
-            ProviderSpec::Local { node_cidr, .. } => node_cidr,
-        });
-        let node_cidr = match self.node_cidr.or(chosen) {
-            Some(given) => given,
-            None => provider.free_node_cidr(&[self.pod_network_cidr, self.service_cidr])?,
+    fn spec(
+        &self,
+        home: &Home,
+        network: NetworkSpec,
+        known: Option<&Record>,
+    ) -> Result<ClusterSpec> {
+        let chosen = known.and_then(|record| record.spec.provider.node_cidr());
+        let provider = match home {
+            Home::Local(local) => ProviderSpec::Local {
+                vmm: self.vmm.unwrap_or(VmmKind::CloudHypervisor),
+                node_cidr: match self.node_cidr.or(chosen) {
+                    Some(given) => given,
+                    None => local.free_node_cidr(&[network.pod_cidr, network.service_cidr])?,
+                },
+            },
+            Home::Virtink(virtink) => {
+                let local = [
+                    ("--vmm", self.vmm.is_some()),
+                    ("--node-cidr", self.node_cidr.is_some()),
+                ];
+                if let Some((flag, _)) = local.into_iter().find(|(_, given)| *given) {
+                    return Err(Failure::usage(format!("{flag} is for provider local"))
+                        .hint("give --provider local, or leave it out"));
+                }
+                ProviderSpec::Virtink(VirtinkSpec {
+                    namespace: virtink.namespace().into(),
+                    expose: self.expose.unwrap_or(Expose::Auto),
+                    node_selector: self.node_selector.iter().cloned().collect(),
+                })
+            }
         };
         let spec = ClusterSpec {
             name: self.name.clone(),
             kubernetes_version: self.kubernetes_version,
-            network: NetworkSpec {
-                pod_cidr: self.pod_network_cidr,
-                service_cidr: self.service_cidr,
-            },
-            control_plane: self.machine(Role::ControlPlane),
-            worker: self.machine(Role::Worker),
-            provider: ProviderSpec::Local {
-                vmm: self.vmm,
-                node_cidr,
-            },
+            network,
+            control_plane: self.machine(Role::ControlPlane, home),
+            worker: self.machine(Role::Worker, home),
+            provider,
         };
         spec.check()?;
         Ok(spec)
     }
 
-    fn new_record(&self, spec: ClusterSpec, provider: &Local) -> Result<Record> {
+    fn new_record(&self, spec: ClusterSpec, provider: &dyn Provider) -> Result<Record> {
         let mut record = Record::new(spec, OffsetDateTime::now_utc());
         let var = |name: &str| std::env::var_os(name);
         let home = var("HOME").map(PathBuf::from);

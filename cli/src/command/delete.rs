@@ -1,10 +1,9 @@
 //! `knest delete`: idempotent, and works from whatever an interruption left.
 
-use super::Env;
+use super::{Env, place};
 use crate::cluster::name::ClusterName;
 use crate::failure::Result;
 use crate::provider::Provider;
-use crate::provider::local::Local;
 use crate::step::{self, OnFailure};
 use crate::{interrupt, ui};
 use std::time::Duration;
@@ -16,37 +15,42 @@ pub(crate) struct Args {
     /// The clusters' names
     #[arg(default_value = "knest")]
     names: Vec<ClusterName>,
-    /// Delete every cluster on this machine
+    /// Delete every cluster on this machine, or in the host's namespace that is named
     #[arg(long, conflicts_with = "names")]
     all: bool,
+    #[command(flatten)]
+    place: place::Where,
     /// How long one deletion may take
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = super::duration)]
     timeout: Duration,
 }
 
 pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
-    let provider = Local::new(&env.paths);
     let cancel = interrupt::token()?;
-    let names = if args.all {
-        provider.names().await?
-    } else {
-        args.names
-    };
-    for name in names {
-        delete(&name, &provider, args.timeout, &cancel, env).await?;
+    if args.all {
+        // The first place is the one that is named, or this machine.
+        let home = place::all(&args.place, env).await?.swap_remove(0);
+        for name in home.provider().names().await? {
+            delete(&name, home.provider(), args.timeout, &cancel, env).await?;
+        }
+        return Ok(());
+    }
+    for name in args.names {
+        let home = place::find(&name, &args.place, env).await?;
+        delete(&name, home.provider(), args.timeout, &cancel, env).await?;
     }
     Ok(())
 }
 
 async fn delete(
     name: &ClusterName,
-    provider: &Local,
+    provider: &dyn Provider,
     timeout: Duration,
     cancel: &CancellationToken,
     env: &Env,
 ) -> Result<()> {
     // A look before the lock, which would leave a directory for a cluster that never was.
-    if !provider.exists(name) {
+    if !provider.exists(name).await? {
         env.printer.note(&format!("There is no cluster {name}."));
         return Ok(());
     }

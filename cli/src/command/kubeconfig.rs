@@ -1,10 +1,9 @@
 //! `knest kubeconfig`: to standard output, for one cluster alone; or merged again.
 
-use super::Env;
+use super::{Env, place};
 use crate::cluster::kubeconfig;
 use crate::cluster::name::ClusterName;
 use crate::failure::{Failure, Result};
-use crate::provider::local::Local;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -14,10 +13,15 @@ pub(crate) struct Args {
     /// Merge it into the user's kubeconfig instead, and choose its context
     #[arg(long)]
     merge: bool,
+    #[command(flatten)]
+    place: place::Where,
 }
 
 pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
-    let record = super::existing(&Local::new(&env.paths), &args.name).await?;
+    let record = {
+        let home = place::find(&args.name, &args.place, env).await?;
+        super::existing(home.provider(), &args.name).await?
+    };
     if record.endpoint.is_none() || record.pki.is_none() {
         return Err(
             Failure::usage(format!("cluster {} has no API yet", args.name))

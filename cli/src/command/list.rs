@@ -1,11 +1,10 @@
 //! `knest list`.
 
-use super::Env;
+use super::{Env, place};
 use crate::cluster::guest::Guest;
 use crate::cluster::name::ClusterName;
 use crate::cluster::record::{NodeState, Record};
-use crate::failure::Result;
-use crate::provider::local::Local;
+use crate::failure::{Failure, Result};
 use crate::provider::{MachineState, Provider};
 use crate::ui::{Output, Table};
 use futures::future::join_all;
@@ -15,28 +14,49 @@ use time::OffsetDateTime;
 
 /// A cluster that does not answer is no reason to keep the others waiting.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a host cluster may take.
+const HOST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Look into every namespace of host clusters
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    #[command(flatten)]
+    place: place::Where,
+}
 
 /// One line of the answer.
 struct Row {
     record: Record,
+    /// Where it is, in a word.
+    place: String,
     /// By node name: what its machine does, whether the API calls it Ready.
     nodes: Vec<(String, &'static str, Option<bool>)>,
 }
 
-pub(crate) async fn run(_: Args, env: &Env) -> Result<()> {
-    let provider = Local::new(&env.paths);
-    let names = provider.names().await?;
-    let looks = names.iter().map(|name| look(&provider, name));
-    let rows: Vec<Row> = join_all(looks)
-        .await
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .collect();
+pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
+    let mut rows: Vec<Row> = vec![];
+    let homes = match args.all_namespaces {
+        true => place::everywhere(&args.place, env).await?,
+        false => place::all(&args.place, env).await?,
+    };
+    for home in homes {
+        let provider = home.provider();
+        let names = match names(&home).await {
+            Ok(names) => names,
+            // A host that is away hides its own clusters, not the others'.
+            Err(failure) if matches!(home, place::Home::Virtink(_)) => {
+                let place = provider.place();
+                env.printer.note(&format!("note: {place}: {failure}"));
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let looks = names.iter().map(|name| look(provider, &home, name));
+        let found = join_all(looks).await.into_iter();
+        rows.extend(found.collect::<Result<Vec<_>>>()?.into_iter().flatten());
+    }
     match env.printer.output {
         Output::Json => env
             .printer
@@ -47,15 +67,31 @@ pub(crate) async fn run(_: Args, env: &Env) -> Result<()> {
             Ok(())
         }
         Output::Table => {
-            let mut table =
-                Table::new(&["NAME", "PHASE", "VERSION", "NODES", "READY", "API", "AGE"]);
+            let mut table = Table::new(&[
+                "NAME", "PHASE", "VERSION", "NODES", "READY", "API", "AGE", "WHERE",
+            ]);
             rows.iter().for_each(|row| table.row(row.cells()));
             env.printer.answer(&table.render())
         }
     }
 }
 
-async fn look(provider: &Local, name: &ClusterName) -> Result<Option<Row>> {
+/// The clusters of a place; a host that does not answer is not waited for as long as a change is.
+async fn names(home: &place::Home) -> Result<Vec<ClusterName>> {
+    let names = home.provider().names();
+    match home {
+        place::Home::Local(_) => names.await,
+        place::Home::Virtink(_) => tokio::time::timeout(HOST, names)
+            .await
+            .unwrap_or_else(|_| Err(Failure::host(format!("no answer in {} s", HOST.as_secs())))),
+    }
+}
+
+async fn look(
+    provider: &dyn Provider,
+    home: &place::Home,
+    name: &ClusterName,
+) -> Result<Option<Row>> {
     // Deleted since its name was listed.
     let Some(record) = provider.load(name).await? else {
         return Ok(None);
@@ -89,6 +125,7 @@ async fn look(provider: &Local, name: &ClusterName) -> Result<Option<Row>> {
     });
     Ok(Some(Row {
         nodes: nodes.collect(),
+        place: home.word(),
         record,
     }))
 }
@@ -112,6 +149,7 @@ impl Row {
             if known { ready.to_string() } else { "?".into() },
             self.endpoint(),
             age(OffsetDateTime::now_utc() - self.record.created),
+            self.place.clone(),
         ]
     }
 
@@ -129,7 +167,7 @@ impl Row {
             });
         json!({
             "name": record.spec.name, "phase": record.phase, "spec": record.spec,
-            "created": record.created.unix_timestamp(), "api": self.endpoint(),
+            "place": self.place, "created": record.created.unix_timestamp(), "api": self.endpoint(),
             "kubeconfig": record.kubeconfig, "nodes": nodes.collect::<Vec<_>>(),
         })
     }

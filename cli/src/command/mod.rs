@@ -2,13 +2,16 @@
 //! the inner rings take, runs it, and prints the answer.
 
 mod completion;
+mod config;
 mod create;
 mod delete;
 mod doctor;
 mod image;
+mod install;
 mod kubeconfig;
 mod list;
 mod man;
+mod place;
 mod scale;
 mod setup;
 mod start;
@@ -80,6 +83,11 @@ pub(crate) enum Verb {
     Doctor(doctor::Args),
     /// Fetch Cloud Hypervisor's pinned release into knest's cache
     Setup(setup::Args),
+    /// Install Virtink, and cert-manager, on a host cluster; repair what is incomplete
+    Install(install::Args),
+    /// Set what is taken where no flag says otherwise
+    #[command(subcommand)]
+    Config(config::Verb),
     /// Print a completion script
     Completion(completion::Args),
     /// Write manual pages
@@ -189,6 +197,8 @@ pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
         Verb::Vm(verb) => vm::run(verb, env).await,
         Verb::Doctor(args) => doctor::run(args, env).await,
         Verb::Setup(args) => setup::run(args, env).await,
+        Verb::Install(args) => install::run(args, env).await,
+        Verb::Config(verb) => config::run(verb, env),
         Verb::Completion(args) => completion::run(args, env),
         Verb::Man(args) => man::run(&args, env),
         Verb::Version => version::run(env),

@@ -1,11 +1,9 @@
 //! `knest scale`.
 
-use super::Env;
+use super::{Env, place};
 use crate::cluster::name::ClusterName;
 use crate::cluster::spec::Role;
 use crate::failure::Result;
-use crate::provider::Provider;
-use crate::provider::local::Local;
 use crate::step::{self, OnFailure};
 use crate::{interrupt, ui};
 use std::time::Duration;
@@ -26,6 +24,8 @@ pub(crate) struct Args {
     /// How many worker nodes it should have [default: as many as before]
     #[arg(long, value_name = "N")]
     worker_machine_count: Option<u32>,
+    #[command(flatten)]
+    place: place::Where,
     /// Keep new nodes when they do not become Ready in time
     #[arg(long)]
     retain: bool,
@@ -35,9 +35,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
-    let provider = Local::new(&env.paths);
     let cancel = interrupt::token()?;
-    let record = super::existing(&provider, &args.name).await?;
+    let home = place::find(&args.name, &args.place, env).await?;
+    let provider = home.provider();
+    let record = super::existing(provider, &args.name).await?;
     let _lock = provider.lock(&args.name).await?;
     // What another command changed between the look and the lock.
     let mut record = provider.load(&args.name).await?.unwrap_or(record);
@@ -48,13 +49,13 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
         (Role::Worker, args.worker_machine_count),
     ] {
         let count = count.unwrap_or_else(|| record.spec.machine(role).count);
-        step::resize(&mut record, role, count, &provider)?;
+        step::resize(&mut record, role, count, provider)?;
     }
     record.spec.check()?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let deadline = Instant::now() + args.timeout;
     let mut cx = step::Context {
-        provider: &provider,
+        provider,
         reporter: reporter.as_ref(),
         record,
         deadline,

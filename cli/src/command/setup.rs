@@ -3,16 +3,14 @@
 
 use super::Env;
 use crate::failure::{Context, Failure, Result};
-use crate::paths::find_program;
+use crate::fetch::{Temporary, fetch, find_curl};
 use knest_vmm::hypervisor;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::process::Command;
 
 /// The release that knest is tried with.
 const VERSION: &str = "v53.0";
@@ -27,9 +25,10 @@ const ASSET: &str = if cfg!(target_arch = "aarch64") {
     "cloud-hypervisor-static"
 };
 
-const CONNECT: Duration = Duration::from_secs(10);
 const DESCRIPTION: Duration = Duration::from_secs(30);
 const DOWNLOAD: Duration = Duration::from_secs(600);
+/// Neither file is larger.
+const LARGEST: u64 = 256 << 20;
 const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
@@ -58,19 +57,24 @@ pub(crate) async fn run(_: Args, env: &Env) -> Result<()> {
             .printer
             .answer(&format!("{} is there already\n", program.display()));
     }
-    let curl = find_program("curl", None, None).ok_or_else(|| {
-        Failure::host("curl is not installed").hint(format!(
-            "install it, or put Cloud Hypervisor {VERSION} on PATH as {PROGRAM} yourself"
+    let otherwise = |failure: Failure| {
+        failure.hint(format!(
+            "put Cloud Hypervisor {VERSION} on PATH as {PROGRAM} yourself, or use --vmm qemu"
         ))
-    })?;
+    };
+    let curl = find_curl().map_err(otherwise)?;
     fs_err::create_dir_all(&directory).host("making knest's cache")?;
     // Gone, with what is in it, however this ends.
     let temporary = Temporary(directory.join(format!(".{PROGRAM}.{}", std::process::id())));
     env.printer
         .note(&format!("Fetching Cloud Hypervisor {VERSION} …"));
-    fetch(&curl, RELEASE, &temporary.0, DESCRIPTION).await?;
+    fetch(&curl, RELEASE, &temporary.0, DESCRIPTION, LARGEST)
+        .await
+        .map_err(otherwise)?;
     let asset = asset(&fs_err::read(&temporary.0).host("reading the release's description")?)?;
-    fetch(&curl, &asset.url, &temporary.0, DOWNLOAD).await?;
+    fetch(&curl, &asset.url, &temporary.0, DOWNLOAD, LARGEST)
+        .await
+        .map_err(otherwise)?;
     check(&temporary.0, &asset)?;
     let mode = std::fs::Permissions::from_mode(0o755);
     fs_err::set_permissions(&temporary.0, mode).host("making it executable")?;
@@ -87,15 +91,6 @@ pub(crate) async fn run(_: Args, env: &Env) -> Result<()> {
         "{} is Cloud Hypervisor {VERSION}\n",
         program.display()
     ))
-}
-
-/// A file that does not outlive its use.
-struct Temporary(std::path::PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        fs_err::remove_file(&self.0).ok();
-    }
 }
 
 async fn version(program: &Path) -> Result<String, knest_vmm::Error> {
@@ -135,39 +130,6 @@ fn check(path: &Path, asset: &Asset) -> Result<()> {
         "{} is not what the release says: its digest is {found}, expected {expected}",
         asset.url
     )))
-}
-
-/// Fetches a file over HTTPS, following redirections.
-async fn fetch(curl: &Path, url: &str, to: &Path, limit: Duration) -> Result<()> {
-    let output = Command::new(curl)
-        .args([
-            "--fail",
-            "--location",
-            "--silent",
-            "--show-error",
-            "--proto",
-            "=https",
-        ])
-        .args(["--connect-timeout", &CONNECT.as_secs().to_string()])
-        .args(["--max-time", &limit.as_secs().to_string()])
-        .arg("--output")
-        .arg(to)
-        .args(["--", url])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .host("running curl")?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().last().unwrap_or("no reason given");
-    Err(
-        Failure::host(format!("{url} can't be had: {said}")).hint(format!(
-            "put Cloud Hypervisor {VERSION} on PATH as {PROGRAM} yourself, or use --vmm qemu"
-        )),
-    )
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! `knest start`.
 
-use super::Env;
+use super::{Env, place};
 use crate::cluster::name::ClusterName;
 use crate::failure::Result;
-use crate::provider::Provider;
-use crate::provider::local::Local;
 use crate::step::{self, OnFailure};
 use crate::{interrupt, ui};
 use std::time::Duration;
@@ -14,22 +12,25 @@ use tokio::time::Instant;
 pub(crate) struct Args {
     /// The cluster's name
     name: ClusterName,
+    #[command(flatten)]
+    place: place::Where,
     /// How long it may take
     #[arg(long, default_value = "20m", value_name = "DURATION", value_parser = super::duration)]
     timeout: Duration,
 }
 
 pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
-    let provider = Local::new(&env.paths);
     let cancel = interrupt::token()?;
-    let record = super::existing(&provider, &args.name).await?;
+    let home = place::find(&args.name, &args.place, env).await?;
+    let provider = home.provider();
+    let record = super::existing(provider, &args.name).await?;
     let _lock = provider.lock(&args.name).await?;
     // What another command changed between the look and the lock.
     let record = provider.load(&args.name).await?.unwrap_or(record);
     super::settled(&record)?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let mut cx = step::Context {
-        provider: &provider,
+        provider,
         reporter: reporter.as_ref(),
         record,
         deadline: Instant::now() + args.timeout,

@@ -33,6 +33,15 @@ impl Lock for Held {}
 
 #[async_trait]
 impl Provider for Fake {
+    fn place(&self) -> String {
+        "in memory".into()
+    }
+    fn notes(&self, _: &Record) -> Vec<String> {
+        vec![]
+    }
+    async fn exists(&self, name: &ClusterName) -> Result<bool> {
+        Ok(self.records.lock().unwrap().contains_key(name))
+    }
     async fn preflight(&self, _: &Record) -> Result<()> {
         self.act("preflight")
     }

@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod local;
+pub(crate) mod virtink;
 
 use crate::cluster::name::{ClusterName, NodeName};
 use crate::cluster::record::{Endpoint, NodeRecord, Record};
@@ -17,6 +18,15 @@ use std::net::Ipv4Addr;
 /// A place where nodes can live.
 #[async_trait]
 pub(crate) trait Provider: Send + Sync {
+    /// Where that is, in words that follow "a cluster": `on this machine`.
+    fn place(&self) -> String;
+
+    /// What a user should know before a cluster is made, though it stops nothing.
+    fn notes(&self, record: &Record) -> Vec<String>;
+
+    /// Whether there is anything of this name, a cluster or what is left of one.
+    async fn exists(&self, name: &ClusterName) -> Result<bool>;
+
     /// Checks, before anything is made, that this place can hold the record's `Wanted` nodes
     /// beside what runs already: programs, devices, permissions, memory, disk, ranges that are
     /// taken, images (present, for this platform, with what their role needs inside). Changes
@@ -49,16 +59,22 @@ pub(crate) trait Provider: Send + Sync {
     /// Makes what machines are made from: base disks out of images. Reports progress.
     async fn prepare(&self, record: &Record, reporter: &dyn Reporter) -> Result<()>;
 
-    /// Makes and starts machines, all at once; returns when every one of them runs. A machine that
-    /// is there already is left alone.
+    /// Makes and starts machines, all at once; returns when every one of them runs, or is seen by
+    /// [`Self::machines`] on its way there. A machine that is there already is left alone.
     async fn start_machines(&self, record: &Record, machines: &[MachineRequest]) -> Result<()>;
 
     /// What became of the machines.
     async fn machines(&self, name: &ClusterName) -> Result<Vec<MachineStatus>>;
 
+    /// Why machines can't be stopped and started again, where they can't: one that is off loses its
+    /// disk.
+    fn can_stop(&self, _record: &Record) -> Result<()> {
+        Ok(())
+    }
+
     /// Shuts machines down, each by its own will where it has one; disks and addresses stay theirs.
-    /// Returns when all are off; one that is off already is no error. Refused where a machine that
-    /// is off loses its disk.
+    /// Returns when all are off; one that is off already is no error. Not asked for where
+    /// [`Self::can_stop`] refuses.
     async fn stop_machines(&self, record: &Record, reporter: &dyn Reporter) -> Result<()>;
 
     /// Starts machines that are there and off: the same disks, the same addresses. Returns when
@@ -82,6 +98,7 @@ pub(crate) trait Lock: Send + Sync {}
 /// Where a node is in its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodeAddress {
+    /// `None`, and an empty MAC address, where the provider's network gives them.
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) mac: String,
 }

@@ -2,6 +2,7 @@
 //! that can't become what is waited for ends the waiting with its last words.
 
 use super::Context;
+use crate::cluster::name::ClusterName;
 use crate::cluster::record::{NodeState, Record};
 use crate::failure::{Failure, Kind, Result};
 use crate::provider::{MachineState, MachineStatus};
@@ -69,10 +70,7 @@ fn lost_cause(record: &Record, machines: &[MachineStatus]) -> Option<Failure> {
                 .or_else(|| began_anew(machine))
                 .or_else(|| gave_up(machine))
                 .or_else(|| froze(machine))?,
-            NodeState::Ready => ended(machine)?.hint(format!(
-                "knest start {} starts machines that are off",
-                record.spec.name
-            )),
+            NodeState::Ready => ended(machine)?.hint(remedy(machine, &record.spec.name)),
             NodeState::Leaving | NodeState::Lost => return None,
         };
         Some(failure.evidence(machine.console_tail.clone()))
@@ -85,6 +83,16 @@ fn ended(machine: &MachineStatus) -> Option<Failure> {
         MachineState::Stopped { reason } | MachineState::Lost { reason } => Some(Failure::guest(
             format!("machine {} ended: {reason}", machine.name),
         )),
+    }
+}
+
+/// What brings a node back whose machine ended.
+fn remedy(machine: &MachineStatus, cluster: &ClusterName) -> String {
+    match machine.state {
+        MachineState::Lost { .. } => format!("knest scale {cluster} replaces what is lost"),
+        MachineState::Running | MachineState::Stopped { .. } => {
+            format!("knest start {cluster} starts machines that are off")
+        }
     }
 }
 
@@ -158,12 +166,11 @@ mod tests {
     fn a_machine_that_ended_is_reported_with_its_last_words() {
         let mut record = fixture::record(1, 1);
         let reason = "killed by SIGKILL".to_owned();
-        for state in [
-            MachineState::Stopped {
-                reason: reason.clone(),
-            },
-            MachineState::Lost { reason },
-        ] {
+        let stopped = MachineState::Stopped {
+            reason: reason.clone(),
+        };
+        let lost = MachineState::Lost { reason };
+        for (state, remedy) in [(stopped, "knest start demo"), (lost, "knest scale demo")] {
             let machines = [machine("demo-worker-1", state, "last words")];
             for (node, hint) in [(NodeState::Wanted, false), (NodeState::Ready, true)] {
                 record.nodes[1].state = node;
@@ -173,7 +180,7 @@ mod tests {
                     "{text}"
                 );
                 assert!(text.contains("  | last words"), "{text}");
-                assert_eq!(text.contains("knest start demo"), hint, "{text}");
+                assert_eq!(text.contains(remedy), hint, "{text}");
             }
             // One that is on its way out may end, and another's is no concern.
             record.nodes[1].state = NodeState::Leaving;

@@ -47,6 +47,16 @@ impl Printer {
         }
     }
 
+    /// The words before an answer that is read from the terminal.
+    pub(crate) fn prompt(&self, text: &str) {
+        let mut terminal = anstream::stderr();
+        drop(
+            terminal
+                .write_all(text.as_bytes())
+                .and_then(|()| terminal.flush()),
+        );
+    }
+
     /// A failure, with its evidence and hints.
     pub(crate) fn failure(&self, failure: &Failure) {
         let text = match self.output {

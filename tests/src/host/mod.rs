@@ -21,7 +21,7 @@ pub mod virtink;
 pub(crate) use components::PROGRAMS;
 pub(crate) use network::ip;
 pub use network::{GATEWAY, HOST, Network};
-pub use plane::Host;
 pub(crate) use plane::client;
+pub use plane::{Host, client_of};
 pub use process::Process;
 pub(crate) use process::command;

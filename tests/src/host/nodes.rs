@@ -23,6 +23,11 @@ pub fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(172, 31, 0, number)
 }
 
+/// The share of the pods' range that a node says is its own; whose an address is nobody looks at.
+fn pods(number: u8) -> String {
+    format!("10.244.{}.0/18", (number - 1) * 64)
+}
+
 /// Makes a node, Ready from the start.
 ///
 /// # Errors
@@ -38,6 +43,7 @@ pub(super) async fn create(client: &Client, number: u8) -> kube::Result<()> {
             "kubernetes.io/arch": "amd64",
             "topology.kubernetes.io/zone": format!("zone-{number}"),
         }},
+        "spec": {"podCIDR": pods(number), "podCIDRs": [pods(number)]},
     });
     let node = serde_json::from_value(node).expect("a Node");
     api.create(&PostParams::default(), &node).await?;

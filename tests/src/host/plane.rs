@@ -79,6 +79,18 @@ impl Host {
         Files(self.env.root()).kubeconfig("admin")
     }
 
+    /// A kubeconfig of somebody else, who may do nothing that no role grants; its one context is
+    /// `host`.
+    #[must_use]
+    pub fn kubeconfig_of(&self, user: &str) -> PathBuf {
+        let path = self.env.root().join(format!("user-{user}.kubeconfig"));
+        let identity = self.authority.client(user, None);
+        let address = format!("https://{HOST}:{PORT}");
+        let text = kubeconfig(&address, &self.authority, &identity);
+        fs::write(&path, text).expect("a file of the test's");
+        path
+    }
+
     /// A new client, as the administrator, for the calling runtime.
     ///
     /// # Panics
@@ -185,8 +197,25 @@ impl Drop for Host {
 
 /// A client for the calling runtime, of what a kubeconfig's current context names.
 pub(crate) async fn client(kubeconfig: &Path) -> Client {
+    connect(kubeconfig, KubeConfigOptions::default()).await
+}
+
+/// A client for the calling runtime, of one of a kubeconfig's contexts.
+///
+/// # Panics
+///
+/// Where there is no such context.
+pub async fn client_of(kubeconfig: &Path, context: &str) -> Client {
+    let options = KubeConfigOptions {
+        context: Some(context.to_owned()),
+        ..KubeConfigOptions::default()
+    };
+    connect(kubeconfig, options).await
+}
+
+async fn connect(kubeconfig: &Path, options: KubeConfigOptions) -> Client {
     let read = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-    let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+    let mut config = Config::from_custom_kubeconfig(read, &options)
         .await
         .expect("a kubeconfig");
     config.connect_timeout = Some(Duration::from_secs(5));

@@ -21,7 +21,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command made by [`command`] in the namespace; its output goes to `NAME.log` below
+    /// Starts a command made by `command` in the namespace; its output goes to `NAME.log` below
     /// `logs`.
     #[must_use]
     pub fn start(network: &Network, logs: &Path, name: &str, mut command: Command) -> Self {

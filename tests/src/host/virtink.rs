@@ -26,6 +26,11 @@ const DEFINITIONS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../../shared/data/virtink-v0.17.0-crds.yaml"
 );
+/// What knest takes Virtink's VirtualMachine to be.
+const OWN: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../cli/src/provider/virtink/virtualmachines.crd.yaml"
+);
 /// The port that controller-runtime gives webhooks.
 const PORT: u16 = 9443;
 
@@ -94,19 +99,24 @@ impl Host {
     }
 }
 
-/// The documents of [`DEFINITIONS`]; else of both kinds, without which `virt-controller` does not
-/// start, with anything below `spec` and `status`.
+/// The documents of [`DEFINITIONS`]; else [`OWN`], and a migration that may be anything, without
+/// which `virt-controller` does not start.
 fn definitions() -> Vec<Value> {
-    let Ok(text) = fs::read_to_string(DEFINITIONS) else {
-        return vec![
-            anything("VirtualMachineMigration", "vmm"),
-            anything("VirtualMachine", "vm"),
-        ];
+    let documents = |text: &str| -> Vec<Value> {
+        serde_yaml_ng::Deserializer::from_str(text)
+            .map(|document| Value::deserialize(document).expect("Virtink's definitions"))
+            .filter(|document| !document.is_null())
+            .collect()
     };
-    serde_yaml_ng::Deserializer::from_str(&text)
-        .map(|document| Value::deserialize(document).expect("Virtink's definitions"))
-        .filter(|document| !document.is_null())
-        .collect()
+    match fs::read_to_string(DEFINITIONS) {
+        Ok(text) => documents(&text),
+        Err(_) => {
+            let own = fs::read_to_string(OWN).expect("knest's definition");
+            let mut both = documents(&own);
+            both.push(anything("VirtualMachineMigration", "vmm"));
+            both
+        }
+    }
 }
 
 fn anything(kind: &str, short: &str) -> Value {

@@ -153,6 +153,7 @@ impl Scene {
             let lease = json!({
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
+                "metadata": {"name": name},
                 "spec": {
                     "holderIdentity": name, "leaseDurationSeconds": 40,
                     "renewTime": format!("{now:.6}"),

@@ -44,7 +44,7 @@ fn join_of_a_control_plane() {
 fn elections_are_hurried_only_where_machines_are_fast_and_several() {
     let documents = |control_planes, vmm| {
         let mut record = fixture::record(control_planes, 0);
-        let ProviderSpec::Local { node_cidr, .. } = record.spec.provider;
+        let node_cidr = record.spec.provider.node_cidr().unwrap();
         record.spec.provider = ProviderSpec::Local { vmm, node_cidr };
         let text = init_documents(&record, &record.nodes[0], &fixture::token()).unwrap();
         assert!(!text.contains("name: leader-elect\n"), "{text}");

@@ -1,5 +1,6 @@
 //! One line of what was found.
 
+use crate::failure::Failure;
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,6 +59,16 @@ impl Check {
         remedy: impl Into<String>,
     ) -> Self {
         Self::bad(name, Grade::Failure, found, remedy)
+    }
+
+    /// What a look ended with, with its hints.
+    pub(super) fn failed(name: &'static str, grade: Grade, failure: &Failure) -> Self {
+        Self {
+            name,
+            grade,
+            found: failure.to_string(),
+            remedies: failure.hints().to_vec(),
+        }
     }
 
     pub(super) fn bad(

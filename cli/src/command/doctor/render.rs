@@ -6,6 +6,15 @@ use crate::ui::Table;
 
 /// Every line, then every remedy, then the VMM to use.
 pub(super) fn table(checks: &[Check], advice: &Advice) -> String {
+    let mut text = lines(checks);
+    if let Some(vmm) = advice.recommended_vmm {
+        text.push_str(&format!("\nUse --vmm {vmm}: {}.\n", advice.reason));
+    }
+    text
+}
+
+/// Every line, then every remedy.
+pub(super) fn lines(checks: &[Check]) -> String {
     let mut table = Table::new(&["CHECK", "RESULT", "FOUND"]);
     for check in checks {
         // Only the first line has room; a program reads the rest.
@@ -17,9 +26,6 @@ pub(super) fn table(checks: &[Check], advice: &Advice) -> String {
         for remedy in &check.remedies {
             text.push_str(&format!("{}: {remedy}\n", check.name));
         }
-    }
-    if let Some(vmm) = advice.recommended_vmm {
-        text.push_str(&format!("\nUse --vmm {vmm}: {}.\n", advice.reason));
     }
     text
 }

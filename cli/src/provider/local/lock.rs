@@ -117,6 +117,7 @@ mod tests {
             state: at("s"),
             data: at("d"),
             cache: at("c"),
+            config: at("f"),
         };
         let dir = ClusterDir::of(&paths, &"demo".parse().unwrap());
         let lock = ClusterLock::acquire(&dir).unwrap();

@@ -36,7 +36,9 @@ pub(crate) use host::{disk_available, find_nft, memory_available, namespaces, ne
 pub(crate) use kvm::{look as look_at_kvm, refusal as kvm_refusal, remedy as kvm_remedy};
 pub(crate) use machine::DiskFormat;
 pub(crate) use network::{find_pasta, obstacles as namespace_obstacles};
+pub(crate) use process::printable;
 pub(crate) use provider::Local;
 pub(crate) use report::Report;
+pub(crate) use state::write_json;
 pub(crate) use supervisor::run as supervise;
 pub(crate) use vmm::{find_cloud_hypervisor, find_qemu, need_cloud_hypervisor};

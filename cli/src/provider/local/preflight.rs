@@ -2,11 +2,12 @@
 
 use super::life::Life;
 use super::network::find_pasta;
+use super::provider::local;
 use super::state::ClusterDir;
 use super::{host, image, kvm, vmm, work};
 use crate::cluster::address;
 use crate::cluster::record::{NodeState, Record};
-use crate::cluster::spec::{MachineSpec, ProviderSpec, Role, VmmKind};
+use crate::cluster::spec::{MachineSpec, Role, VmmKind};
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use ipnet::Ipv4Net;
@@ -20,7 +21,7 @@ const UNPACKED: u64 = 4;
 
 /// Checks all of it.
 pub(super) async fn check(paths: &Paths, record: &Record) -> Result<()> {
-    let ProviderSpec::Local { vmm, node_cidr } = record.spec.provider;
+    let (vmm, node_cidr) = local(record)?;
     ranges(record, node_cidr)?;
     programs(paths, vmm)?;
     host::namespaces().await?;

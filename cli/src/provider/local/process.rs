@@ -154,7 +154,7 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
     printable(&String::from_utf8_lossy(&bytes), lines)
 }
 
-fn printable(text: &str, lines: usize) -> String {
+pub(crate) fn printable(text: &str, lines: usize) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

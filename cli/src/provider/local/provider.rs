@@ -51,11 +51,6 @@ impl Local {
         ClusterDir::of(&self.paths, name)
     }
 
-    /// Whether there is anything of this name, a cluster or what is left of one.
-    pub(crate) fn exists(&self, name: &ClusterName) -> bool {
-        self.dir(name).path().exists()
-    }
-
     /// A range for nodes that clashes neither with `others` nor with what this host routes.
     pub(crate) fn free_node_cidr(&self, others: &[Ipv4Net]) -> Result<Ipv4Net> {
         let routes = preflight::host_routes()?;
@@ -73,34 +68,13 @@ impl Local {
         })
     }
 
-    /// What a user should know beforehand, though it stops nothing.
-    pub(crate) fn notes(&self, record: &Record) -> Vec<String> {
-        let mut notes = vec![];
-        if find_pasta().is_none() {
-            notes.push(
-                "note: pasta is not installed, so the nodes reach nothing outside this cluster \
-                 (package passt)"
-                    .into(),
-            );
-        }
-        let ProviderSpec::Local { vmm, .. } = record.spec.provider;
-        if vmm == VmmKind::Qemu && kvm::accelerator() == vmm::Accelerator::Tcg {
-            notes.push(
-                "note: without a KVM that boots stock kernels QEMU emulates the processor: \
-                 everything takes minutes"
-                    .into(),
-            );
-        }
-        notes
-    }
-
     /// Base disk, clone, seed; its description last, which makes it a machine.
     async fn make(&self, record: &Record, request: &MachineRequest) -> Result<()> {
         let dir = self.dir(&record.spec.name).machine(&request.node.name);
         if dir.load()?.is_some() {
             return Ok(());
         }
-        let (vmm, range) = local(record);
+        let (vmm, range) = local(record)?;
         let spec = record.spec.machine(request.node.role).clone();
         let address = address_of(&request.node)?;
         let nameservers = seed::nameservers(
@@ -140,6 +114,36 @@ impl Local {
 
 #[async_trait]
 impl Provider for Local {
+    fn place(&self) -> String {
+        "on this machine".into()
+    }
+
+    fn notes(&self, record: &Record) -> Vec<String> {
+        let mut notes = vec![];
+        if find_pasta().is_none() {
+            notes.push(
+                "note: pasta is not installed, so the nodes reach nothing outside this cluster \
+                 (package passt)"
+                    .into(),
+            );
+        }
+        if let ProviderSpec::Local { vmm, .. } = record.spec.provider
+            && vmm == VmmKind::Qemu
+            && kvm::accelerator() == vmm::Accelerator::Tcg
+        {
+            notes.push(
+                "note: without a KVM that boots stock kernels QEMU emulates the processor: \
+                 everything takes minutes"
+                    .into(),
+            );
+        }
+        notes
+    }
+
+    async fn exists(&self, name: &ClusterName) -> Result<bool> {
+        Ok(self.dir(name).path().exists())
+    }
+
     async fn preflight(&self, record: &Record) -> Result<()> {
         preflight::check(&self.paths, record).await
     }
@@ -169,7 +173,7 @@ impl Provider for Local {
     }
 
     async fn reserve_endpoint(&self, record: &Record) -> Result<Endpoint> {
-        let (_, range) = local(record);
+        let (_, range) = local(record)?;
         let gateway = gateway(range);
         let mut taken = vec![];
         for name in state::clusters(&self.paths)? {
@@ -199,7 +203,7 @@ impl Provider for Local {
     }
 
     fn reserve_address(&self, record: &Record, _: Role) -> Result<NodeAddress> {
-        let (_, range) = local(record);
+        let (_, range) = local(record)?;
         let address = address::allocate(range, record.nodes.iter().filter_map(|n| n.address))?;
         Ok(NodeAddress {
             address: Some(address),
@@ -314,7 +318,7 @@ impl Provider for Local {
 
     async fn seal(&self, record: &Record, nodes: &[NodeName]) -> Result<()> {
         let dir = self.dir(&record.spec.name);
-        let (_, range) = local(record);
+        let (_, range) = local(record)?;
         let nameservers = seed::nameservers(
             &fs_err::read_to_string("/etc/resolv.conf").unwrap_or_default(),
             find_pasta().is_some(),
@@ -371,9 +375,15 @@ async fn settled(dir: &ClusterDir, machines: &[MachineDir]) {
     }
 }
 
-fn local(record: &Record) -> (VmmKind, Ipv4Net) {
-    let ProviderSpec::Local { vmm, node_cidr } = record.spec.provider;
-    (vmm, node_cidr)
+/// What the record says of this machine.
+pub(super) fn local(record: &Record) -> Result<(VmmKind, Ipv4Net)> {
+    match record.spec.provider {
+        ProviderSpec::Local { vmm, node_cidr } => Ok((vmm, node_cidr)),
+        ProviderSpec::Virtink(_) => Err(Failure::internal(format!(
+            "cluster {} is not on this machine",
+            record.spec.name
+        ))),
+    }
 }
 
 fn address_of(node: &NodeRecord) -> Result<Ipv4Addr> {

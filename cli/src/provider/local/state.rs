@@ -25,7 +25,7 @@
 //! directory synced.
 
 use crate::cluster::name::{ClusterName, NodeName};
-use crate::cluster::record::{RECORD_VERSION, Record};
+use crate::cluster::record::Record;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use crate::provider::local::daemon::{LOG, WHO};
@@ -110,18 +110,7 @@ impl ClusterDir {
         let Some(value) = read_json::<serde_json::Value>(&path)? else {
             return Ok(None);
         };
-        let version = value.get("version").and_then(serde_json::Value::as_u64);
-        if version != Some(RECORD_VERSION.into()) {
-            let found = version.map_or_else(|| "no".to_owned(), |v| v.to_string());
-            return Err(Failure::host(format!(
-                "{} has version {found}; this knest knows {RECORD_VERSION}",
-                path.display()
-            ))
-            .hint("use the knest that made this cluster"));
-        }
-        serde_json::from_value(value)
-            .host(format!("reading {}", path.display()))
-            .map(Some)
+        Record::read(value, path.display()).map(Some)
     }
 
     /// Removes what `keep` does not name, the record last of all: until then the cluster is still
@@ -275,6 +264,7 @@ mod tests {
             state: root.into(),
             data: root.join("data"),
             cache: root.join("cache"),
+            config: root.join("config"),
         };
         ClusterDir::of(&paths, &"demo".parse().unwrap())
     }

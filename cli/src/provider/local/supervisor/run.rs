@@ -6,7 +6,6 @@ use super::health;
 use super::machines::Machines;
 use crate::cluster::name::ClusterName;
 use crate::cluster::record::{Phase, Record};
-use crate::cluster::spec::ProviderSpec;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use crate::provider::local::daemon;
@@ -14,6 +13,7 @@ use crate::provider::local::life::Life;
 use crate::provider::local::need_nft;
 use crate::provider::local::network::{self, API_PORT, Entry, Links, Network, gateway};
 use crate::provider::local::process::{Identity, marked};
+use crate::provider::local::provider::local;
 use crate::provider::local::state::{ClusterDir, read_json, remove};
 use ipnet::Ipv4Net;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -64,7 +64,7 @@ pub(crate) fn run(paths: &Paths, name: &ClusterName) -> Result<()> {
 
 /// The API's address outside and the nodes' range.
 fn place(record: &Record) -> Result<(String, Ipv4Net)> {
-    let ProviderSpec::Local { node_cidr, .. } = record.spec.provider;
+    let (_, node_cidr) = local(record)?;
     match &record.endpoint {
         Some(endpoint) => Ok((endpoint.outside.clone(), node_cidr)),
         None => Err(Failure::internal("the cluster has no endpoint yet")),
