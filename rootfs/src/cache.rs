@@ -2,12 +2,17 @@
 //!
 //! ```text
 //! DIR/<key>.raw     the disk, mode 0444: complete and synced, or absent
-//! DIR/<key>.lock    held while that disk is built or removed; a second builder waits and shares
+//! DIR/<key>.lock    held while that disk is built, cloned or removed; a second builder waits and shares
+//! DIR/<key>.clones  the directories in which overlays of it were made, one a line
 //! DIR/.new-disk-*   being written; a crash may leave one, and the next build removes it
 //!
 //! key = SHA-256 of the writer's version, the image's digest and the disk's size
 //! ```
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,7 +22,9 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::lock::Lock;
+use crate::overlay::{CloneKind, clone_disk};
 use crate::pipeline::{BuildOptions, Disk, TEMPORARY, build};
+use crate::qcow2;
 use crate::source::BlobSource;
 
 /// Changes whenever the same image would give other bytes.
@@ -100,18 +107,72 @@ impl Cache {
         Ok(all)
     }
 
-    /// Removes a disk unless it is being built. Overlays that read from it stop working, so the
-    /// caller has to know that there are none. True when it was removed.
+    /// Makes a writable disk of one of the cache's, as [`clone_disk`] does. As long as a clone
+    /// that reads from it lies in the directory where it was made, by whatever name, the disk is
+    /// not removed.
     ///
     /// # Errors
     /// [`Error::File`].
+    pub fn clone_disk(
+        &self,
+        disk: &Path,
+        destination: &Path,
+        kinds: &[CloneKind],
+    ) -> Result<CloneKind> {
+        let lock = Lock::shared(&disk.with_extension("lock"))?;
+        let mut kinds = kinds.to_vec();
+        if kinds.contains(&CloneKind::Overlay) && kinds.len() > 1 && !remember(disk, destination) {
+            // A disk that does not know of its clone may be removed any time.
+            kinds.retain(|kind| *kind != CloneKind::Overlay);
+        }
+        let kind = clone_disk(disk, destination, &kinds)?;
+        drop(lock);
+        Ok(kind)
+    }
+
+    /// Removes a disk, unless it is being built or cloned: then it returns false.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when a clone reads from it; [`Error::File`].
     pub fn remove(&self, disk: &Cached) -> Result<bool> {
         let Some(lock) = Lock::try_exclusive(&disk.path.with_extension("lock"))? else {
             return Ok(false);
         };
+        if let Some(by) = user(&disk.path)? {
+            let disk = disk.path.clone();
+            return Err(Error::InUse { disk, by });
+        }
         fs::remove_file(&disk.path).map_err(Error::file("delete", &disk.path))?;
+        drop(fs::remove_file(clones(&disk.path)));
         drop(lock);
         Ok(true)
+    }
+
+    /// Removes what dead builders left, disks that nobody asked for since `before`, and as many
+    /// more, least recently used first, as take all together more than `most` bytes. Those that
+    /// are in use stay. Returns what was removed.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn prune(&self, before: SystemTime, most: u64) -> Result<Vec<Cached>> {
+        self.sweep()?;
+        let disks = self.list()?;
+        let mut held: u64 = disks.iter().map(|disk| disk.allocated).sum();
+        let mut removed = Vec::new();
+        for disk in disks {
+            if disk.used >= before && held <= most {
+                continue;
+            }
+            match self.remove(&disk) {
+                Ok(true) => {
+                    held -= disk.allocated;
+                    removed.push(disk);
+                }
+                Ok(false) | Err(Error::InUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
     }
 
     fn path(&self, image: Digest, size: u64) -> PathBuf {
@@ -150,4 +211,53 @@ fn found(path: &Path, image: Digest) -> Result<Option<Disk>> {
         size,
         image,
     }))
+}
+
+fn clones(disk: &Path) -> PathBuf {
+    disk.with_extension("clones")
+}
+
+/// Notes where a clone was made; false when that can't be written.
+fn remember(disk: &Path, clone: &Path) -> bool {
+    let note = || -> io::Result<()> {
+        let place = fs::canonicalize(clone.parent().unwrap_or_else(|| Path::new(".")))?;
+        let line = [place.as_os_str().as_bytes(), b"\n"].concat();
+        let path = clones(disk);
+        if place.as_os_str().as_bytes().contains(&b'\n') {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)?;
+        file.write_all(&line)?;
+        file.sync_all()
+    };
+    note().is_ok()
+}
+
+/// A clone that reads from this disk.
+fn user(disk: &Path) -> Result<Option<PathBuf>> {
+    let path = clones(disk);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    let disk = fs::canonicalize(disk).map_err(Error::file("find", disk))?;
+    let places: BTreeSet<&[u8]> = text.split(|&byte| byte == b'\n').collect();
+    for place in places.into_iter().filter(|place| !place.is_empty()) {
+        // A directory that is gone took its clones along.
+        let Ok(files) = fs::read_dir(PathBuf::from(OsStr::from_bytes(place))) else {
+            continue;
+        };
+        for file in files.flatten().map(|entry| entry.path()) {
+            if file.is_file()
+                && qcow2::backing(&file).is_ok_and(|base| base.as_ref() == Some(&disk))
+            {
+                return Ok(Some(file));
+            }
+        }
+    }
+    Ok(None)
 }

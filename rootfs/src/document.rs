@@ -21,6 +21,17 @@ pub(crate) mod media {
     pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 }
 
+/// Whether a registry keeps what has this type among its manifests. Types are left out of
+/// manifests' descriptors only.
+#[cfg(feature = "registry")]
+pub(crate) fn is_document(media_type: &str) -> bool {
+    use media::{DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST};
+    matches!(
+        media_type,
+        INDEX | MANIFEST | DOCKER_LIST | DOCKER_MANIFEST | ""
+    )
+}
+
 /// Points at a blob: what it is, its address and its size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

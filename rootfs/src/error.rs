@@ -67,6 +67,21 @@ pub enum Error {
         /// Bytes read; one more than promised when reading stopped early.
         found: u64,
     },
+    /// Not `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`.
+    #[error("malformed image reference {0:?}, expected [REGISTRY/]REPOSITORY[:TAG][@DIGEST]")]
+    MalformedReference(String),
+    /// A registry did not do what it was asked.
+    #[cfg(feature = "registry")]
+    #[error("cannot {doing} of {reference}")]
+    Registry {
+        /// The image.
+        reference: String,
+        /// Verb and object, with the digest of what is not the whole image.
+        doing: String,
+        /// Why.
+        #[source]
+        source: crate::source::registry::RegistryProblem,
+    },
     /// Not `sha256:` and 64 lower-case hexadecimal digits.
     #[error("malformed or unsupported digest {0:?}, expected sha256:<64 hex digits>")]
     MalformedDigest(String),
@@ -161,6 +176,14 @@ pub enum Error {
         /// The largest possible.
         limit: u64,
     },
+    /// A base disk that clones read from.
+    #[error("{} is in use by {}", disk.display(), by.display())]
+    InUse {
+        /// The base.
+        disk: PathBuf,
+        /// One of its clones.
+        by: PathBuf,
+    },
     /// The image lacks a file that was asked for.
     #[error("the image has no file {0:?}")]
     NoSuchFile(String),
@@ -227,6 +250,17 @@ pub enum Problem {
 }
 
 impl Error {
+    /// Why a registry did not do what it was asked, if it was that.
+    #[cfg(feature = "registry")]
+    #[must_use]
+    pub fn registry(&self) -> Option<&crate::source::registry::RegistryProblem> {
+        match self {
+            Error::Registry { source, .. } => Some(source),
+            Error::Blob { source, .. } => source.get_ref()?.downcast_ref(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn file(
         doing: &'static str,
         path: impl Into<PathBuf>,

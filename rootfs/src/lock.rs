@@ -2,6 +2,7 @@
 //! process's locks, so none is ever stale.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +19,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: Option<fs::File>,
+    file: Option<fs::File>,
 }
 
 impl Lock {
@@ -48,7 +49,7 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match Lock::take(path, FlockOperation::LockShared) {
                     Err(Error::File { source, .. }) if unwritable(&source) => {
-                        Ok(Lock { _file: None })
+                        Ok(Lock { file: None })
                     }
                     other => other,
                 }
@@ -70,10 +71,26 @@ impl Lock {
         }
     }
 
+    /// The locked file.
+    pub(crate) fn file(&self) -> io::Result<&std::fs::File> {
+        let file = self.file.as_ref().map(fs::File::file);
+        file.ok_or_else(|| io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    /// Whether the file is still what is found at that path.
+    pub(crate) fn is_of(&self, path: &Path) -> bool {
+        let same = || -> io::Result<bool> {
+            let (held, found) = (self.file()?.metadata()?, fs::metadata(path)?);
+            Ok((held.dev(), held.ino()) == (found.dev(), found.ino()))
+        };
+        same().unwrap_or(false)
+    }
+
     fn take(path: &Path, operation: FlockOperation) -> Result<Lock> {
         let file = fs::OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(path)
             .map_err(Error::file("open", path))?;
@@ -83,7 +100,7 @@ impl Lock {
     fn flock(file: fs::File, operation: FlockOperation) -> Result<Lock> {
         loop {
             match flock(file.file(), operation) {
-                Ok(()) => return Ok(Lock { _file: Some(file) }),
+                Ok(()) => return Ok(Lock { file: Some(file) }),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::file("lock", file.path())(errno.into())),
             }

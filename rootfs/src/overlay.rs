@@ -1,17 +1,8 @@
 //! A second VM's disk out of one that is never written again: a reflink where the file system can,
 //! else a qcow2 overlay, else a sparse copy.
-//!
-//! A qcow2 overlay of an unchanged base is nothing but headers (big-endian, clusters of 64 KiB):
-//! ```text
-//! cluster 0   header, extension "backing format = raw", end of extensions, backing file's path
-//! cluster 1   refcount table: one entry, to cluster 2
-//! cluster 2   refcount block: clusters 0 to 2 and the L1 table are used once
-//! cluster 3…  L1 table: all zero, every read goes to the base
-//! ```
 
 use std::fmt;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
@@ -20,14 +11,7 @@ use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-
-const CLUSTER: u64 = 64 << 10;
-/// Bytes of disk that one L1 entry covers: one L2 table of `CLUSTER / 8` clusters.
-const L1_REACH: u64 = CLUSTER / 8 * CLUSTER;
-const HEADER_LENGTH: u32 = 104;
-const BACKING_FORMAT_EXTENSION: u32 = 0xe279_2aca;
-/// Longest backing path that the format allows, in bytes.
-const BACKING_PATH_LIMIT: usize = 1023;
+use crate::qcow2;
 
 /// A way to make a disk from a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +92,7 @@ pub fn clone_disk(base: &Path, destination: &Path, kinds: &[CloneKind]) -> Resul
             }
             CloneKind::Overlay => {
                 let size = source.metadata().map(|metadata| metadata.len());
-                size.and_then(|size| overlay(&absolute, size))
+                size.and_then(|size| qcow2::overlay(&absolute, size))
                     .and_then(|bytes| file.write_all(&bytes))
             }
             CloneKind::Copy => copy(source.file(), file.as_file()),
@@ -128,83 +112,28 @@ pub fn clone_disk(base: &Path, destination: &Path, kinds: &[CloneKind]) -> Resul
     Err(Error::file("clone to", destination)(last))
 }
 
-/// The whole overlay file.
-fn overlay(base: &Path, size: u64) -> io::Result<Vec<u8>> {
-    let path = base.as_os_str().as_bytes();
-    if path.len() > BACKING_PATH_LIMIT {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the base's path is too long",
-        ));
-    }
-    let l1_entries = size.div_ceil(L1_REACH).max(1);
-    let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
-    let clusters = 3 + l1_clusters;
-    let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "the base is too large");
-    // One refcount block of 16-bit counts describes 32,768 clusters: petabytes of L1 table.
-    let used = usize::try_from(clusters)
-        .ok()
-        .filter(|&used| used <= 32_768)
-        .ok_or_else(too_large)?;
-    let path_offset = u64::from(HEADER_LENGTH) + 8 + 8 + 8;
-    let mut file = Fields(Vec::new());
-    file.u32(0x5146_49fb); // "QFI\xfb"
-    file.u32(3); // version
-    file.u64(path_offset);
-    file.u32(u32::try_from(path.len()).map_err(|_| too_large())?);
-    file.u32(16); // cluster bits
-    file.u64(size);
-    file.u32(0); // no encryption
-    file.u32(u32::try_from(l1_entries).map_err(|_| too_large())?);
-    file.u64(3 * CLUSTER); // L1 table
-    file.u64(CLUSTER); // refcount table
-    file.u32(1); // clusters of it
-    file.u32(0); // snapshots
-    file.u64(0); // their table
-    file.u64(0); // incompatible features
-    file.u64(0); // compatible features
-    file.u64(0); // autoclear features
-    file.u32(4); // refcounts of 2^4 bits
-    file.u32(HEADER_LENGTH);
-    file.u32(BACKING_FORMAT_EXTENSION);
-    file.u32(3);
-    file.0.extend_from_slice(b"raw\0\0\0\0\0");
-    file.u32(0); // end of extensions
-    file.u32(0);
-    debug_assert_eq!(file.0.len() as u64, path_offset);
-    file.0.extend_from_slice(path);
-    file.seek(CLUSTER);
-    file.u64(2 * CLUSTER);
-    file.seek(2 * CLUSTER);
-    for _ in 0..used {
-        file.0.extend_from_slice(&1_u16.to_be_bytes());
-    }
-    file.seek(clusters * CLUSTER);
-    Ok(file.0)
-}
-
-struct Fields(Vec<u8>);
-
-impl Fields {
-    fn u32(&mut self, value: u32) {
-        self.0.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_be_bytes());
-    }
-
-    fn seek(&mut self, offset: u64) {
-        self.0
-            .resize(usize::try_from(offset).unwrap_or(usize::MAX), 0);
-    }
-}
-
 /// Copies what is data; holes stay holes.
 fn copy(source: &std::fs::File, destination: &std::fs::File) -> io::Result<()> {
-    let size = source.metadata()?.len();
-    destination.set_len(size)?;
+    destination.set_len(source.metadata()?.len())?;
     let mut buffer = vec![0; 1 << 20];
+    each_extent(source, |mut position, end| {
+        while position < end {
+            let length =
+                usize::try_from(end - position).map_or(buffer.len(), |left| left.min(buffer.len()));
+            source.read_exact_at(&mut buffer[..length], position)?;
+            destination.write_all_at(&buffer[..length], position)?;
+            position += length as u64;
+        }
+        Ok(())
+    })
+}
+
+/// Calls for every run of data between two holes, with its start and its end.
+pub(crate) fn each_extent(
+    source: &std::fs::File,
+    mut act: impl FnMut(u64, u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let size = source.metadata()?.len();
     let mut position = 0;
     while position < size {
         let start = match seek(source, SeekFrom::Data(position)) {
@@ -213,14 +142,8 @@ fn copy(source: &std::fs::File, destination: &std::fs::File) -> io::Result<()> {
             Err(errno) => return Err(errno.into()),
         };
         let end = seek(source, SeekFrom::Hole(start))?.min(size);
-        position = start;
-        while position < end {
-            let length =
-                usize::try_from(end - position).map_or(buffer.len(), |left| left.min(buffer.len()));
-            source.read_exact_at(&mut buffer[..length], position)?;
-            destination.write_all_at(&buffer[..length], position)?;
-            position += length as u64;
-        }
+        act(start, end)?;
+        position = end;
     }
     Ok(())
 }

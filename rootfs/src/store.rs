@@ -3,25 +3,30 @@
 //! ```text
 //! DIR/oci-layout
 //! DIR/index.json            one entry per name; replaced whole, under the lock
-//! DIR/blobs/sha256/<hex>    written beside, synced, then renamed: a blob there is complete
+//! DIR/blobs/sha256/<hex>    written elsewhere, synced, then renamed: a blob there is complete
+//! DIR/partial/<hex>         a blob that is coming in, held locked; what is left of one from a
+//!                           registry is where the next attempt goes on
 //! DIR/.lock                 held shared by readers of the index, exclusively by writers
 //! DIR/.copying              held shared while blobs come in, exclusively while some are deleted
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use fs_err as fs;
 
-use crate::digest::{Digest, HashingReader};
+use crate::digest::Digest;
 use crate::document::{Descriptor, DescriptorPlatform, Index, REF_NAME, media};
 use crate::error::{Error, Result};
 use crate::image::{Image, Platform};
+use crate::intake::Intake;
 use crate::lock::Lock;
-use crate::source::{BlobSource, LAYOUT_FILE, Layout, blob_path, read_index};
-use crate::watch::{Watch, Wishes};
+use crate::source::{BlobSource, LAYOUT_FILE, Layout, read_index};
+use crate::watch::Wishes;
 
 /// A directory of named images.
 #[derive(Clone, Debug)]
@@ -36,6 +41,22 @@ pub struct Named {
     pub name: String,
     /// Its manifest.
     pub manifest: Descriptor,
+}
+
+/// What was deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many files.
+    pub files: usize,
+    /// How many bytes they held.
+    pub bytes: u64,
+}
+
+impl Pruned {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
 }
 
 impl Store {
@@ -86,12 +107,26 @@ impl Store {
         wishes: Wishes<'_>,
     ) -> Result<Image> {
         let image = Image::resolve(source, platform)?;
-        let watch = Watch::new(wishes, image.blobs().map(|blob| blob.size));
-        // Shared with other loads, exclusive against removals, which would take blobs away.
-        let copying = Lock::shared(&self.directory.join(".copying"))?;
-        for blob in image.blobs() {
-            self.copy(source, blob, &watch)?;
-        }
+        self.receive(source, &image, wishes)?.finish(name)?;
+        Ok(image)
+    }
+
+    /// Begins to copy an image of a source. What is returned is that image too, and may be built
+    /// from while it is copied: what is read from it is in the store afterwards.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn receive<'a>(
+        &'a self,
+        source: &'a dyn BlobSource,
+        image: &'a Image,
+        wishes: Wishes<'a>,
+    ) -> Result<Intake<'a>> {
+        Intake::new(self, source, image, wishes)
+    }
+
+    /// Makes a name mean this image, whose blobs are all there.
+    pub(crate) fn name(&self, image: &Image, name: &str) -> Result<()> {
         let lock = self.lock(true)?;
         let (mut index, _) = read_index(&self.directory)?;
         let mut entry = image.manifest.clone();
@@ -110,8 +145,13 @@ impl Store {
             .sort_by(|a, b| entry_name(a).cmp(&entry_name(b)));
         self.write_index(&index)?;
         drop(lock);
-        drop(copying);
-        Ok(image)
+        Ok(())
+    }
+
+    /// The directory that other tools call an OCI layout.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// All names, in alphabetical order.
@@ -164,25 +204,43 @@ impl Store {
         Ok(existed)
     }
 
+    /// Deletes the blobs that no name needs, and what is left of downloads that nobody has gone on
+    /// with since `before`. Waits for copies that are under way, unless the flag is set.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Malformed`], [`Error::Cancelled`].
+    pub fn prune(&self, before: SystemTime, cancel: Option<&AtomicBool>) -> Result<Pruned> {
+        let copying = Lock::exclusive_unless(&self.directory.join(".copying"), cancel)?;
+        let lock = self.lock(true)?;
+        let (index, _) = read_index(&self.directory)?;
+        let mut pruned = self.sweep(&index)?;
+        drop(lock);
+        let partial = self.directory.join("partial");
+        // Only a store that something was copied into has it.
+        for file in fs::read_dir(&partial).into_iter().flatten() {
+            let file = file.map_err(Error::file("list", &partial))?;
+            let metadata = file.metadata().map_err(Error::file("read", file.path()))?;
+            if metadata.modified().is_ok_and(|used| used < before) {
+                fs::remove_file(file.path()).map_err(Error::file("delete", file.path()))?;
+                pruned.add(metadata.len());
+            }
+        }
+        drop(copying);
+        Ok(pruned)
+    }
+
     /// Deletes the blobs that no entry of the index reaches.
-    fn sweep(&self, index: &Index) -> Result<()> {
+    fn sweep(&self, index: &Index) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
         let mut needed = Vec::new();
         for entry in &index.manifests {
-            let platform = entry
-                .platform
-                .as_ref()
-                .map_or_else(Platform::host, |found| Platform {
-                    os: found.os.clone(),
-                    architecture: found.architecture.clone(),
-                    variant: None,
-                });
             let Some(name) = entry_name(entry) else {
-                return Ok(());
+                return Ok(pruned);
             };
             let layout = Layout::open(&self.directory, Some(name))?;
             // An entry that cannot be followed is not a reason to delete what it may need.
-            let Ok(image) = Image::resolve(&layout, &platform) else {
-                return Ok(());
+            let Ok(image) = Image::resolve(&layout, &platform_of(entry)) else {
+                return Ok(pruned);
             };
             needed.extend(image.blobs().map(|blob| blob.digest.hex()));
         }
@@ -190,55 +248,12 @@ impl Store {
         for file in fs::read_dir(&blobs).map_err(Error::file("list", &blobs))? {
             let file = file.map_err(Error::file("list", &blobs))?;
             if !needed.iter().any(|name| file.file_name() == name.as_str()) {
+                let size = file.metadata().map_or(0, |metadata| metadata.len());
                 fs::remove_file(file.path()).map_err(Error::file("delete", file.path()))?;
+                pruned.add(size);
             }
         }
-        Ok(())
-    }
-
-    fn copy(&self, source: &dyn BlobSource, blob: &Descriptor, watch: &Watch<'_>) -> Result<()> {
-        let path = blob_path(&self.directory, blob.digest);
-        if path.exists() {
-            return Ok(());
-        }
-        let origin = source.to_string();
-        let mut reader = HashingReader::new(watch.count(source.open(blob)?));
-        let blobs = self.directory.join("blobs/sha256");
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempfile_in(&blobs)
-            .map_err(Error::file("make a file in", &blobs))?;
-        let mut buffer = vec![0; 256 << 10];
-        let mut promised = (&mut reader).take(blob.size);
-        loop {
-            match promised.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => {
-                    file.write_all(&buffer[..count])
-                        .map_err(Error::file("write", &path))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => {
-                    let digest = blob.digest;
-                    return Err(watch.or_cancelled(Error::Blob {
-                        digest,
-                        origin,
-                        source,
-                    }));
-                }
-            }
-        }
-        reader
-            .verify(blob.digest, blob.size, &origin)
-            .map_err(|error| watch.or_cancelled(error))?;
-        let finish = || -> io::Result<()> {
-            file.as_file()
-                .set_permissions(std::fs::Permissions::from_mode(0o444))?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        finish().map_err(Error::file("write", &path))
+        Ok(pruned)
     }
 
     fn write_index(&self, index: &Index) -> Result<()> {
@@ -272,6 +287,15 @@ impl Store {
     }
 }
 
+fn platform_of(entry: &Descriptor) -> Platform {
+    let known = entry.platform.as_ref();
+    known.map_or_else(Platform::host, |found| Platform {
+        os: found.os.clone(),
+        architecture: found.architecture.clone(),
+        variant: None,
+    })
+}
+
 fn entry_name(entry: &Descriptor) -> Option<&str> {
     entry.annotations.get(REF_NAME).map(String::as_str)
 }
@@ -281,5 +305,11 @@ impl Named {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.manifest.digest
+    }
+
+    /// What it was stored for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        platform_of(&self.manifest)
     }
 }

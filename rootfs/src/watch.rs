@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Bytes between two calls of the progress function.
 const STEP: u64 = 1 << 20;
@@ -61,6 +61,11 @@ impl<'a> Watch<'a> {
         self.total.store(total.saturating_mul(2), Ordering::Relaxed);
     }
 
+    /// So many bytes more are to be read than it seemed.
+    pub(crate) fn again_for(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Whether the caller wants to stop, or another thread failed.
     pub(crate) fn cancelled(&self) -> bool {
         self.aborted.load(Ordering::Relaxed)
@@ -102,7 +107,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Counts bytes that were read.
+    /// So much of what was counted has to be read again.
+    #[cfg(feature = "registry")]
+    pub(crate) fn take_back(&self, bytes: u64) {
+        self.done.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts what need not be read, or was.
     pub(crate) fn add(&self, bytes: u64) {
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if let Some(tell) = self.wishes.progress {
@@ -112,6 +123,24 @@ impl<'a> Watch<'a> {
             });
         }
     }
+}
+
+/// What all threads of one piece of work did. The first real failure counts; the others stopped
+/// because of it.
+pub(crate) fn all<T>(outcomes: Vec<Result<T>>) -> Result<Vec<T>> {
+    let mut done = Vec::with_capacity(outcomes.len());
+    let mut failure = None;
+    for outcome in outcomes {
+        match outcome {
+            Ok(outcome) => done.push(outcome),
+            Err(Error::Cancelled) => {
+                failure.get_or_insert(Error::Cancelled);
+            }
+            Err(error) if matches!(failure, None | Some(Error::Cancelled)) => failure = Some(error),
+            Err(_) => {}
+        }
+    }
+    failure.map_or(Ok(done), Err)
 }
 
 /// A reader that reports to a [`Watch`].

@@ -4,6 +4,9 @@
 mod archive;
 mod layout;
 mod memory;
+mod reference;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod select;
 
 use std::fmt;
@@ -14,6 +17,7 @@ pub use archive::Archive;
 pub use layout::Layout;
 pub(crate) use layout::{LAYOUT_FILE, blob_path, read_index};
 pub use memory::Memory;
+pub use reference::Reference;
 
 use crate::document::Descriptor;
 use crate::error::{Error, Result};
@@ -35,6 +39,11 @@ pub trait BlobSource: fmt::Display + fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Error::MissingBlob`], or a failure to open it.
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Blob + '_>>;
+
+    /// Whether reading takes so long that what came before a failure is worth keeping.
+    fn remote(&self) -> bool {
+        false
+    }
 }
 
 /// Opens `oci:DIR[:NAME]`, `oci-archive:FILE[:NAME]`, `docker-archive:FILE[:NAME]`, or the bare
