@@ -171,11 +171,12 @@ impl Image {
         &self.config.config.labels
     }
 
-    /// Which of the image's directories becomes the root of its disk, by [`ROOT_LABEL`]; else the
-    /// image's own.
+    /// Which of its directories the image says becomes the root of its disk, by [`ROOT_LABEL`]. One
+    /// that says nothing, but has `/rootfs/sbin/init`, carries its root in `/rootfs`; any other is
+    /// the root itself.
     #[must_use]
-    pub fn root(&self) -> &str {
-        self.labels().get(ROOT_LABEL).map_or("/", String::as_str)
+    pub fn root(&self) -> Option<&str> {
+        self.labels().get(ROOT_LABEL).map(String::as_str)
     }
 
     /// Every blob of the image: manifest, config, layers.

@@ -30,9 +30,7 @@ impl Contents {
             layers.push(Some(layer.blob.digest), entries);
         }
         let mut tree = layers.merge()?;
-        if !tree.reroot(image.root().as_bytes()) {
-            return Err(Error::NoRoot(image.root().to_owned()));
-        }
+        tree.uncarry(image.root())?;
         Ok(Contents { tree })
     }
 

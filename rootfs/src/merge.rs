@@ -14,6 +14,8 @@
 //! Parents that no layer lists are made: root's, 0755, time 0. A parent that is a symlink is
 //! followed, inside the image.
 
+mod carried;
+
 use std::collections::{BTreeMap, HashSet};
 
 use crate::digest::Digest;
@@ -156,7 +158,7 @@ impl Tree {
 
     /// Makes the directory at this path the root, with all that is below it and nothing else. False
     /// if there is no such directory.
-    pub(crate) fn reroot(&mut self, path: &[u8]) -> bool {
+    fn reroot(&mut self, path: &[u8]) -> bool {
         let Some(id) = self.find(path) else {
             return false;
         };

@@ -33,8 +33,13 @@ pub(crate) enum Step {
 
 impl Walk {
     pub(crate) fn new(path: &[u8]) -> Walk {
+        Walk::below(ROOT, path)
+    }
+
+    /// A path that begins at a directory and never leaves it.
+    pub(crate) fn below(root: NodeId, path: &[u8]) -> Walk {
         let mut walk = Walk {
-            stack: vec![ROOT],
+            stack: vec![root],
             ahead: Vec::new(),
             literal: Some(Vec::new()),
             followed: 0,

@@ -110,12 +110,12 @@ pub fn build_from_directory(
     let directory = Directory::walk(directory, threads, options.wishes.cancel)?;
     let watch = Watch::new(options.wishes, std::iter::once(directory.bytes()));
     let (files, digest) = (Files::new(&directory, &watch), directory.digest());
-    assemble(&files, (digest, "/"), destination, options, &watch)
+    assemble(&files, (digest, Some("/")), destination, options, &watch)
 }
 
 fn assemble(
     parts: &dyn Parts,
-    (digest, root): (Digest, &str),
+    (digest, root): (Digest, Option<&str>),
     destination: &Path,
     options: &BuildOptions<'_>,
     watch: &Watch<'_>,

@@ -18,12 +18,10 @@ pub(crate) struct Merged {
 }
 
 impl Merged {
-    /// Of what the layers have in the directory `root`.
-    pub(crate) fn of(layers: Layers, root: &str) -> Result<Merged> {
+    /// Of what the layers have in the directory `root`, else in the one that carries a root.
+    pub(crate) fn of(layers: Layers, root: Option<&str>) -> Result<Merged> {
         let mut tree = layers.merge()?;
-        if !tree.reroot(root.as_bytes()) {
-            return Err(Error::NoRoot(root.to_owned()));
-        }
+        tree.uncarry(root)?;
         let lost_found = tree
             .ensure_directory(b"lost+found", 0o700)
             .map_err(|source| Error::Inode {
