@@ -4,6 +4,7 @@ mod cluster;
 mod command;
 mod failure;
 mod fetch;
+mod image;
 mod interrupt;
 mod paths;
 mod provider;
@@ -11,6 +12,7 @@ mod step;
 mod ui;
 mod vm;
 mod wait;
+mod work;
 
 use clap::Parser;
 use command::{Cli, Env, Verb};

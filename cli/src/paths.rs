@@ -6,6 +6,7 @@
 //! state/vms/NAME/                                                       single VMs
 //! state/hosted.json      where this user's clusters on host clusters are
 //! config/defaults.yaml   $XDG_CONFIG_HOME/knest, ~/.config/knest         what `knest config` sets
+//! config/registries.yaml                                                how registries are spoken to
 //! data/images/           $XDG_DATA_HOME/knest,  ~/.local/share/knest    the image store
 //! cache/disks/           $KNEST_CACHE_DIR, $XDG_CACHE_HOME/knest, ~/.cache/knest
 //! cache/kernels/ cache/bin/ cache/checked/      disks and kernels are read by the clusters made of them
@@ -16,12 +17,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// knest's directories; none need exist yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Paths {
     pub(crate) state: PathBuf,
     pub(crate) data: PathBuf,
     pub(crate) cache: PathBuf,
     pub(crate) config: PathBuf,
+    /// Where other tools keep what registries are told, the first that knows one decides.
+    pub(crate) credentials: Vec<PathBuf>,
 }
 
 impl Paths {
@@ -48,6 +51,7 @@ impl Paths {
                 Some(cache) => cache,
                 None => place("XDG_CACHE_HOME", ".cache")?,
             },
+            credentials: credentials(absolute),
         })
     }
 
@@ -75,10 +79,28 @@ impl Paths {
     pub(crate) fn checked(&self) -> PathBuf {
         self.cache.join("checked")
     }
+    /// How registries are spoken to; need not exist.
+    pub(crate) fn registries(&self) -> PathBuf {
+        self.config.join("registries.yaml")
+    }
     /// Programs that `knest setup` fetched.
     pub(crate) fn programs(&self) -> PathBuf {
         self.cache.join("bin")
     }
+}
+
+/// containers' `auth.json` and Docker's `config.json`, where those tools look for them.
+fn credentials(absolute: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+    let below = |variable: &str, rest: &str| absolute(variable).map(|path| path.join(rest));
+    let containers = "containers/auth.json";
+    let named = [
+        absolute("REGISTRY_AUTH_FILE"),
+        below("XDG_RUNTIME_DIR", containers),
+        below("XDG_CONFIG_HOME", containers)
+            .or_else(|| below("HOME", ".config/containers/auth.json")),
+        below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json")),
+    ];
+    named.into_iter().flatten().collect()
 }
 
 /// Finds a program: the path that `override_variable` names if it is set, then `PATH`, then
@@ -147,6 +169,12 @@ mod tests {
         );
         let own = paths(&[("HOME", "/h"), ("KNEST_CACHE_DIR", "/c")]).unwrap();
         assert_eq!(own.cache, Path::new("/c"));
+        let files = ["/h/.config/containers/auth.json", "/h/.docker/config.json"];
+        assert_eq!(own.credentials, files.map(PathBuf::from));
+        assert_eq!(
+            own.registries(),
+            Path::new("/h/.config/knest/registries.yaml")
+        );
     }
 
     #[test]

@@ -9,9 +9,12 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 /// Variables of the machine that would change what `knest` does.
-const AMBIENT: [&str; 7] = [
+const AMBIENT: [&str; 10] = [
+    "DOCKER_CONFIG",
     "KNEST_CACHE_DIR",
+    "KNEST_IMAGE_REPOSITORY",
     "KUBECONFIG",
+    "REGISTRY_AUTH_FILE",
     "XDG_CONFIG_HOME",
     "NO_COLOR",
     "CLICOLOR_FORCE",

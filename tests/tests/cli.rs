@@ -105,7 +105,7 @@ fn an_image_that_is_not_there_is_named_and_nothing_is_made() {
         "--vmm",
         "qemu",
         "--worker-machine-rootfs-image",
-        "no.such/image:v1",
+        "127.0.0.1:1/no/image:v1", // where nobody listens
     ];
     let with_worker = [&arguments[..], &["--worker-machine-count", "1"]].concat();
     let output = env.knest(with_worker).output().expect("knest starts");

@@ -126,6 +126,12 @@ impl ClusterSpec {
             Role::Worker => &mut self.worker,
         }
     }
+    /// What its machines are made of: kernels and roots, in no order and with repetitions.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
+        let machines = [&self.control_plane, &self.worker].into_iter();
+        let machines = machines.filter(|machine| machine.count > 0);
+        machines.flat_map(|machine| [&*machine.kernel_image, &*machine.rootfs_image])
+    }
 }
 
 /// More nodes than one cluster of knest's has been made with.

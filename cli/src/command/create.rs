@@ -1,7 +1,7 @@
 //! `knest create`.
 
-use super::Env;
 use super::place::{Home, Where, choose};
+use super::{Env, image};
 use crate::cluster::name::ClusterName;
 use crate::cluster::quantity::Quantity;
 use crate::cluster::record::{Phase, Record};
@@ -160,12 +160,14 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
         Some(record) => resumable(record, &spec)?,
         None => args.new_record(spec, provider)?,
     };
+    let deadline = Instant::now() + args.timeout;
+    image::fetch_for(&record, env).await?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let mut cx = step::Context {
         provider,
         reporter: reporter.as_ref(),
         record,
-        deadline: Instant::now() + args.timeout,
+        deadline,
     };
     env.printer.note(&format!(
         "Creating cluster {:?} {}",

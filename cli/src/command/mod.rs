@@ -156,7 +156,7 @@ fn settled(record: &Record) -> Result<()> {
     }
 }
 
-/// `90s`, `20m`, `1h30m`; at least a second.
+/// `90s`, `20m`, `1h30m`, `7d`; at least a second.
 fn duration(text: &str) -> Result<Duration, String> {
     let malformed = || format!("{text:?} is not a duration like 90s, 20m or 1h30m");
     let (mut total, mut digits) = (0u64, String::new());
@@ -169,6 +169,7 @@ fn duration(text: &str) -> Result<Duration, String> {
             's' => 1,
             'm' => 60,
             'h' => 3600,
+            'd' => 24 * 3600,
             _ => return Err(malformed()),
         };
         let number: u64 = digits.parse().map_err(|_| malformed())?;
@@ -220,6 +221,7 @@ mod tests {
     fn durations() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
         for bad in [
             "",
             "0s",
@@ -227,7 +229,7 @@ mod tests {
             "m",
             "1.5h",
             "-1m",
-            "1d",
+            "1w",
             "99999999999999999999h",
             "9999999h",
         ] {

@@ -1,6 +1,6 @@
 //! `knest scale`.
 
-use super::{Env, place};
+use super::{Env, image, place};
 use crate::cluster::name::ClusterName;
 use crate::cluster::spec::Role;
 use crate::failure::Result;
@@ -52,6 +52,7 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
         step::resize(&mut record, role, count, provider)?;
     }
     record.spec.check()?;
+    image::fetch_for(&record, env).await?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let deadline = Instant::now() + args.timeout;
     let mut cx = step::Context {

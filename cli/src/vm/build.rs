@@ -2,12 +2,12 @@
 
 use super::spec::{DiskSpec, NetSpec, VmSpec};
 use super::state::VmDir;
-use crate::cluster::references;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use crate::provider::local::network::find_pasta;
-use crate::provider::local::{DiskFormat, disk, image, seed, work};
+use crate::provider::local::{DiskFormat, disk, image, seed};
 use crate::ui::Reporter;
+use crate::work;
 use knest_rootfs::Seed;
 use std::path::Path;
 
@@ -20,10 +20,21 @@ const NOTHING: &str = "#cloud-config\n";
 pub(crate) struct Plan {
     /// Without the disks that are made for it; its kernel's path is empty for the store's.
     pub(crate) spec: VmSpec,
+    /// The store's image that its kernel is taken from, if it names no file.
+    pub(crate) kernel_image: String,
     /// An image that its root disk is made of, and that disk's size.
     pub(crate) image: Option<(String, u64)>,
     /// What cloud-init is to do.
     pub(crate) user_data: Option<Vec<u8>>,
+}
+
+impl Plan {
+    /// The images that it is made of.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
+        let kernel = needs_kernel(&self.spec).then_some(&*self.kernel_image);
+        let root = self.image.as_ref().map(|(name, _)| &**name);
+        kernel.into_iter().chain(root)
+    }
 }
 
 /// Whether it is to boot the store's kernel.
@@ -39,11 +50,10 @@ pub(crate) async fn make(
     reporter: &dyn Reporter,
 ) -> Result<()> {
     let (paths, dir) = (paths.clone(), dir.clone());
-    let kernel = references::kernel(references::REPOSITORY);
     work::blocking(Some(reporter), move |task| {
         let mut spec = plan.spec;
         if needs_kernel(&spec) {
-            spec.kernel = image::find(&paths, &kernel)?.kernel(&paths, task)?;
+            spec.kernel = image::find(&paths, &plan.kernel_image)?.kernel(&paths, task)?;
         }
         if let Some((reference, size)) = &plan.image {
             let more = "give it more with --root-size";

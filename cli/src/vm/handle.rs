@@ -9,7 +9,7 @@ use crate::provider::local::daemon;
 use crate::provider::local::life::{End, Life, Run};
 use crate::provider::local::process::{Identity, tail};
 use crate::provider::local::socket::SocketDir;
-use crate::provider::local::work;
+use crate::work;
 use knest_vmm::Error;
 use knest_vmm::hypervisor::Files;
 use knest_vmm::process::Process;

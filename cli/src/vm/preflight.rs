@@ -15,7 +15,7 @@ use crate::provider::local::{
 pub(crate) async fn check(paths: &Paths, plan: &Plan) -> Result<()> {
     let spec = &plan.spec;
     asked(spec)?;
-    if let Some((reference, _)) = &plan.image {
+    for reference in plan.images() {
         image::find(paths, reference)?;
     }
     need_cloud_hypervisor(&paths.programs())?;

@@ -183,7 +183,7 @@ mod tests {
             state: root.into(),
             data: root.join("data"),
             cache: root.join("cache"),
-            config: root.join("config"),
+            ..Paths::default()
         };
         let dir = VmDir::of(&paths, &"demo".parse().unwrap());
         (paths, dir)

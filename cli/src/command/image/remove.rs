@@ -1,7 +1,8 @@
 //! `knest image remove`.
 
-use super::{Env, failure, store};
-use crate::failure::{Failure, Result};
+use super::{Env, store};
+use crate::failure::Result;
+use crate::image::{self, failure};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -13,9 +14,11 @@ pub(crate) struct Args {
 pub(super) fn run(args: Args, env: &Env) -> Result<()> {
     let store = store(env)?;
     for name in &args.names {
-        if !store.remove(name).map_err(failure)? {
-            return Err(Failure::usage(format!("there is no image {name}"))
-                .hint("see what there is: knest image list"));
+        let removed = image::names(name)
+            .map(|name| store.remove(&name).map_err(failure))
+            .find(|removed| !matches!(removed, Ok(false)));
+        if !removed.unwrap_or(Ok(false))? {
+            return Err(image::missing(&store, name));
         }
     }
     Ok(())

@@ -4,7 +4,9 @@ use super::{Env, console, logs, stop};
 use crate::cluster::address;
 use crate::cluster::name::VmName;
 use crate::cluster::quantity::Quantity;
+use crate::cluster::references;
 use crate::cluster::spec::check_reference;
+use crate::command::image;
 use crate::failure::{Failure, Result};
 use crate::provider::local::Local;
 use crate::provider::local::network::find_pasta;
@@ -28,19 +30,28 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "IMAGE is a name in the store (knest image list); DISK is a path, with a slash in \
+    after_help = "IMAGE is a name in the store (knest image list), or in a registry, from where it is \
+    pulled once; DISK is a path, with a slash in \
     it, of a raw or qcow2 file, which the VM writes to.\n\nttyS0 is the log (knest vm logs), hvc0 the \
     console (knest vm console). On a terminal the console is joined at once; elsewhere the log is \
     printed until the VM ends, and Ctrl-C stops it.\n\nExamples:\n  knest vm run knest.dev/node:v1.37.2 \
     --rm\n  knest vm run ./debian.qcow2 --cmdline 'console=hvc0 root=/dev/vda1' --net user --detach"
 )]
 pub(crate) struct Args {
-    /// What it boots from: an image in the store, or a disk by its path
+    /// What it boots from: an image, or a disk by its path
     #[arg(value_name = "IMAGE|DISK", required_unless_present = "kernel")]
     source: Option<String>,
     /// A kernel: vmlinux with a PVH entry, bzImage, or firmware [default: knest's]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
+    /// Where knest's kernel is named: REPOSITORY/kernel:latest
+    #[arg(
+        long,
+        value_name = "REPOSITORY",
+        env = "KNEST_IMAGE_REPOSITORY",
+        default_value = references::REPOSITORY
+    )]
+    image_repository: String,
     /// The kernel's initial file system
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initramfs: Option<PathBuf>,
@@ -89,6 +100,7 @@ pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
     let cancel = interrupt::token()?;
     let dir = VmDir::of(&env.paths, &args.name()?);
     let plan = args.plan(&dir.name, env)?;
+    image::fetch_missing(plan.images(), env).await?;
     vm::check(&env.paths, &plan).await?;
     if let Some(note) = note(&plan.spec) {
         env.printer.note(note);
@@ -226,6 +238,7 @@ impl Args {
         let user_data = self.cloud_init.as_deref().map(vm::user_data).transpose()?;
         Ok(Plan {
             spec,
+            kernel_image: references::kernel(&self.image_repository),
             image,
             user_data,
         })

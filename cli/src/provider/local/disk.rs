@@ -3,7 +3,7 @@
 use super::machine::DiskFormat;
 use super::state::remove;
 use crate::failure::{Context, Result};
-use knest_rootfs::{CloneKind, clone_disk};
+use knest_rootfs::{Cache, CloneKind};
 use std::path::Path;
 
 const FORMATS: [DiskFormat; 2] = [DiskFormat::Raw, DiskFormat::Qcow2];
@@ -24,10 +24,9 @@ pub(crate) fn clone(base: &Path, dir: &Path) -> Result<DiskFormat> {
     let what = "cloning the root disk";
     // The way is known only afterwards, and the name says what is inside.
     let new = dir.join("disk.new");
-    let format = clone_disk(base, &new, &CloneKind::ALL)
-        .host(what)?
-        .format()
-        .into();
+    let cache = Cache::open(base.parent().unwrap_or_else(|| Path::new("/"))).host(what)?;
+    let kind = cache.clone_disk(base, &new, &CloneKind::ALL).host(what)?;
+    let format = kind.format().into();
     fs_err::rename(&new, dir.join(file_name(format))).host(what)?;
     Ok(format)
 }

@@ -3,11 +3,12 @@
 
 use super::state::remove;
 use super::vmlinux;
-use super::work::Task;
 use crate::cluster::references;
 use crate::cluster::version::Version;
 use crate::failure::{Context, Failure, Result};
+use crate::image::{missing, stored};
 use crate::paths::Paths;
+use crate::work::Task;
 use knest_rootfs::source::Layout;
 use knest_rootfs::{
     BuildOptions, Cache, Contents, Error, Image, Platform, Progress, Store, Wishes, read_file,
@@ -44,17 +45,12 @@ pub(crate) struct Found {
 pub(crate) fn find(paths: &Paths, reference: &str) -> Result<Found> {
     let what = format!("image {reference}");
     let store = Store::open(paths.images()).host(&what)?;
-    let layout = store.resolve(reference).map_err(|error| {
-        let missing = matches!(error, Error::NoImage { .. });
-        let failure = Failure::host(&what).because(error);
-        if missing {
-            failure
-                .hint(references::how_to_get(reference))
-                .hint("knest image list shows what is there, knest image load takes more in")
-        } else {
-            failure
-        }
-    })?;
+    let Some(layout) = stored(&store, reference)? else {
+        return Err(missing(&store, reference)
+            .while_doing(&what)
+            .hint(references::how_to_get(reference))
+            .hint("or take it from elsewhere: knest image pull, knest image load"));
+    };
     let image = Image::resolve(&layout, &Platform::host()).host(&what)?;
     Ok(Found {
         layout,

@@ -117,7 +117,7 @@ mod tests {
             state: at("s"),
             data: at("d"),
             cache: at("c"),
-            config: at("f"),
+            ..Paths::default()
         };
         let dir = ClusterDir::of(&paths, &"demo".parse().unwrap());
         let lock = ClusterLock::acquire(&dir).unwrap();

@@ -148,7 +148,7 @@ pub(crate) mod testing {
             state: "/s".into(),
             data: "/d".into(),
             cache: "/c".into(),
-            config: "/f".into(),
+            ..Paths::default()
         };
         let name: NodeName = "demo-worker-2".parse().unwrap();
         let dir = ClusterDir::of(&paths, &"demo".parse().unwrap()).machine(&name);

@@ -30,7 +30,6 @@ mod supervisor;
 mod sys;
 mod vmlinux;
 mod vmm;
-pub(crate) mod work;
 
 pub(crate) use host::{disk_available, find_nft, memory_available, namespaces, need_nft, probe};
 pub(crate) use kvm::{look as look_at_kvm, refusal as kvm_refusal, remedy as kvm_remedy};

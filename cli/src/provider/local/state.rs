@@ -264,7 +264,7 @@ mod tests {
             state: root.into(),
             data: root.join("data"),
             cache: root.join("cache"),
-            config: root.join("config"),
+            ..Paths::default()
         };
         ClusterDir::of(&paths, &"demo".parse().unwrap())
     }

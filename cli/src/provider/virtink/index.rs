@@ -114,6 +114,7 @@ mod tests {
             data: at("d"),
             cache: at("c"),
             config: at("f"),
+            ..Paths::default()
         };
         let place = |context: &str| Place {
             name: "demo".parse().unwrap(),

@@ -19,12 +19,12 @@ impl Drop for Stop {
 
 /// What blocking work is given: when to stop, and whom to tell how far it is.
 pub(crate) struct Task {
-    pub(super) cancel: Arc<AtomicBool>,
+    pub(crate) cancel: Arc<AtomicBool>,
     progress: watch::Sender<Option<Progress>>,
 }
 
 impl Task {
-    pub(super) fn tell(&self, progress: Progress) {
+    pub(crate) fn tell(&self, progress: Progress) {
         self.progress.send_replace(Some(progress));
     }
 }

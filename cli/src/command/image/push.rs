@@ -1,0 +1,58 @@
+//! `knest image push`.
+
+use super::{Env, RegistryArgs, long, store};
+use crate::failure::{Failure, Result};
+use crate::image::{self, Origin, failure};
+use crate::ui::Output;
+use knest_rootfs::source::registry;
+use knest_rootfs::{Image, Wishes};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What the registry has already is not sent again.\n\nExamples:\n  \
+    knest image push registry.example/team/node:v1\n  \
+    knest image push knest.dev/node:v1.37.2 registry.example/team/node:v1.37.2"
+)]
+pub(crate) struct Args {
+    /// An image of the store's
+    name: String,
+    /// What it is to be called there [default: the same]
+    destination: Option<String>,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
+    let destination = args.destination.as_ref().unwrap_or(&args.name);
+    let Origin::Registry(reference) = Origin::parse(destination)? else {
+        return Err(Failure::usage(format!(
+            "{destination} is no name in a registry"
+        )));
+    };
+    let store = store(env)?;
+    let platform = image::platform(&store, &args.name)?;
+    let Some(source) = image::stored(&store, &args.name)? else {
+        return Err(image::missing(&store, &args.name));
+    };
+    let registries = args.registry.registries(env)?;
+    let name = reference.to_string();
+    let pushed = long(env, &format!("Pushing {name}"), move |task| {
+        let image = Image::resolve(&source, &platform).map_err(failure)?;
+        let tell = |progress| task.tell(progress);
+        let wishes = Wishes {
+            cancel: Some(&task.cancel),
+            progress: Some(&tell),
+        };
+        let options = registries.options(&task.cancel);
+        registry::push(&source, &image, &reference, &options, wishes).map_err(failure)
+    })
+    .await?;
+    let digest = pushed.digest.to_string();
+    match env.printer.output {
+        Output::Json => env.printer.json(&json!({
+            "name": name, "digest": digest, "sent": pushed.sent, "present": pushed.present,
+        })),
+        Output::Table => env.printer.answer(&format!("{name} {digest}\n")),
+    }
+}

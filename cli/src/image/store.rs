@@ -1,0 +1,74 @@
+//! The image store: what is there, and what is not yet. All functions block.
+
+use super::{Registries, failure};
+use crate::failure::{Failure, Result};
+use crate::paths::Paths;
+use crate::work::Task;
+use knest_rootfs::source::registry::Registry;
+use knest_rootfs::source::{Layout, Reference};
+use knest_rootfs::{Error, Image, Named, Platform, Store, Wishes};
+
+/// Opens this user's store.
+pub(crate) fn store(paths: &Paths) -> Result<Store> {
+    Store::open(paths.images()).map_err(failure)
+}
+
+/// A name as it was typed, and in full if it can be one of a registry's.
+pub(crate) fn names(name: &str) -> impl Iterator<Item = String> {
+    let full = name
+        .parse::<Reference>()
+        .map(|reference| reference.to_string());
+    let full = full.ok().filter(|full| full != name);
+    [Some(name.to_owned()), full].into_iter().flatten()
+}
+
+/// For which platform the store has the image; this machine's if it has none.
+pub(crate) fn platform(store: &Store, name: &str) -> Result<Platform> {
+    let all = store.list().map_err(failure)?;
+    let named = names(name).find_map(|name| all.iter().find(|named| named.name == name));
+    Ok(named.map_or_else(Platform::host, Named::platform))
+}
+
+/// That the store has no such image.
+pub(crate) fn missing(store: &Store, name: &str) -> Failure {
+    match store.resolve(name) {
+        Err(error) => failure(error),
+        Ok(_) => Failure::usage(format!("there is no image {name}")),
+    }
+}
+
+/// The image that the store has under this name, as it was typed or in full; `None` if there is
+/// none.
+pub(crate) fn stored(store: &Store, name: &str) -> Result<Option<Layout>> {
+    let full = name
+        .parse::<Reference>()
+        .map(|reference| reference.to_string());
+    for name in [Some(name.to_owned()), full.ok()].into_iter().flatten() {
+        match store.resolve(&name) {
+            Ok(layout) => return Ok(Some(layout)),
+            Err(Error::NoImage { .. }) => {}
+            Err(error) => return Err(failure(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Copies a registry's image into the store, under its full name.
+pub(crate) fn pull(
+    store: &Store,
+    reference: &Reference,
+    platform: &Platform,
+    registries: &Registries,
+    task: &Task,
+) -> Result<Image> {
+    let registry = Registry::open(reference, &registries.options(&task.cancel)).map_err(failure)?;
+    let tell = |progress| task.tell(progress);
+    let wishes = Wishes {
+        cancel: Some(&task.cancel),
+        progress: Some(&tell),
+    };
+    let name = reference.to_string();
+    store
+        .load(&registry, &name, platform, wishes)
+        .map_err(failure)
+}
