@@ -12,7 +12,6 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fs_err as fs;
 
@@ -21,9 +20,10 @@ use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::incoming::Incoming;
 use crate::lock::Lock;
+use crate::parallel::each;
 use crate::source::{Blob, BlobSource, blob_path};
 use crate::store::Store;
-use crate::watch::{Watch, Wishes, all};
+use crate::watch::{Watch, Wishes};
 
 /// Blobs that are copied at once.
 const PARALLEL: usize = 4;
@@ -71,35 +71,17 @@ impl<'a> Intake<'a> {
             .filter(|blob| known.insert(blob.digest))
             .collect();
         let watch = Watch::new(self.wishes, blobs.iter().map(|blob| blob.size));
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<()> {
-            let mut buffer = vec![0; BUFFER];
-            while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let copied = self.copy(blob, &watch, &mut buffer);
-                copied
-                    .map_err(|error| watch.or_cancelled(error))
-                    .inspect_err(|_| watch.abort())?;
-            }
-            Ok(())
-        };
-        let outcomes: Vec<_> = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..PARALLEL.min(blobs.len()))
-                .map(|_| scope.spawn(work))
-                .collect();
-            let own = work();
-            let join = |other: std::thread::ScopedJoinHandle<'_, _>| {
-                other.join().unwrap_or(Err(Error::Cancelled))
-            };
-            [own]
-                .into_iter()
-                .chain(others.into_iter().map(join))
-                .collect()
-        });
-        all(outcomes)?;
+        let order: Vec<usize> = (0..blobs.len()).collect();
+        each(PARALLEL, &order, |number| {
+            self.copy(blobs[number], &watch)
+                .map_err(|error| watch.or_cancelled(error))
+                .inspect_err(|_| watch.abort())
+        })?;
         self.store.name(self.image, name)
     }
 
-    fn copy(&self, blob: &Descriptor, watch: &Watch<'_>, buffer: &mut [u8]) -> Result<()> {
+    fn copy(&self, blob: &Descriptor, watch: &Watch<'_>) -> Result<()> {
+        let mut buffer = vec![0; BUFFER];
         loop {
             let mut incoming = match self.entry(blob)? {
                 Entry::There(_) => {
@@ -110,7 +92,7 @@ impl<'a> Intake<'a> {
             };
             let mut counted = watch.count(&mut incoming);
             let outcome = loop {
-                match counted.read(buffer) {
+                match counted.read(&mut buffer) {
                     Ok(0) => break Ok(()),
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -48,6 +48,7 @@ mod layer;
 mod lock;
 mod merge;
 mod overlay;
+mod parallel;
 mod pipeline;
 mod qcow2;
 mod seed;

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// Bytes between two calls of the progress function.
 const STEP: u64 = 1 << 20;
@@ -123,24 +123,6 @@ impl<'a> Watch<'a> {
             });
         }
     }
-}
-
-/// What all threads of one piece of work did. The first real failure counts; the others stopped
-/// because of it.
-pub(crate) fn all<T>(outcomes: Vec<Result<T>>) -> Result<Vec<T>> {
-    let mut done = Vec::with_capacity(outcomes.len());
-    let mut failure = None;
-    for outcome in outcomes {
-        match outcome {
-            Ok(outcome) => done.push(outcome),
-            Err(Error::Cancelled) => {
-                failure.get_or_insert(Error::Cancelled);
-            }
-            Err(error) if matches!(failure, None | Some(Error::Cancelled)) => failure = Some(error),
-            Err(_) => {}
-        }
-    }
-    failure.map_or(Ok(done), Err)
 }
 
 /// A reader that reports to a [`Watch`].

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::list::{Child, list, root};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::layer::{Entry, Kind};
+use crate::parallel::each;
 
 /// What is below a directory, contents left where they are.
 pub(crate) struct Directory {
@@ -60,36 +60,13 @@ impl Directory {
         threads: usize,
         cancel: Option<&AtomicBool>,
     ) -> Result<Vec<Vec<Child>>> {
-        let next = AtomicUsize::new(0);
-        let slots: Vec<_> = level.iter().map(|_| Mutex::new(None)).collect();
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some((&entry, slot)) = level.get(index).zip(slots.get(index)) else {
-                    break;
-                };
-                let stop = cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
-                let listed = if stop {
-                    Err(Error::Cancelled)
-                } else {
-                    list(&self.path(&self.entries[entry].path))
-                };
-                if let Ok(mut slot) = slot.lock() {
-                    *slot = Some(listed);
-                }
+        let order: Vec<usize> = (0..level.len()).collect();
+        each(threads, &order, |number| {
+            if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+                return Err(Error::Cancelled);
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads.min(level.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        slots
-            .into_iter()
-            .map(|slot| slot.into_inner().ok().flatten())
-            .map(|listed| listed.unwrap_or(Err(Error::Cancelled)))
-            .collect()
+            list(&self.path(&self.entries[level[number]].path))
+        })
     }
 
     /// Adds one entry; true for a directory. Of an inode's names the first has the content, the

@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::num::NonZero;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::disk::NewDisk;
 use super::merged::Survivors;
@@ -13,6 +11,7 @@ use crate::error::{Error, Problem, Result};
 use crate::ext4::{Geometry, Stage};
 use crate::layer::{BodySink, Entry, display};
 use crate::merge::Layers;
+use crate::parallel::each;
 use crate::watch::Watch;
 
 /// What a disk is made of. Parts are merged in their order, and read in any.
@@ -62,29 +61,23 @@ impl Stager<'_> {
         }
         self.disk.clear(self.geometry.size)?;
         let regions = self.geometry.share(wanted);
-        let results: Vec<_> = regions.iter().map(|_| Mutex::new(None)).collect();
-        let mut queue: Vec<usize> = (0..regions.len()).collect();
-        queue.sort_by_key(|&part| std::cmp::Reverse(self.parts.cost(part)));
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some(&part) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = self.part(part, regions[part].clone(), survivors);
-                if result.is_err() {
-                    self.watch.abort();
-                }
-                if let Ok(mut slot) = results[part].lock() {
-                    *slot = Some(result);
-                }
-            }
+        let mut order: Vec<usize> = (0..regions.len()).collect();
+        order.sort_by_key(|&part| std::cmp::Reverse(self.parts.cost(part)));
+        let parts = each(self.threads, &order, |part| {
+            self.part(part, regions[part].clone(), survivors)
+                .inspect_err(|_| self.watch.abort())
+        })?;
+        let mut staged = Staged {
+            layers: Layers::default(),
+            complete: true,
+            filled: Vec::new(),
         };
-        std::thread::scope(|scope| {
-            for _ in 1..self.threads.min(regions.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let results = results.into_iter();
-        self.collect(results.map(|slot| slot.into_inner().ok().flatten()))
+        for (part, (entries, filled)) in parts.into_iter().enumerate() {
+            staged.layers.push(self.parts.layer(part), entries);
+            staged.complete &= filled.is_some();
+            staged.filled.extend(filled.into_iter().flatten());
+        }
+        Ok(staged)
     }
 
     fn part(&self, part: usize, region: Vec<Range<u32>>, survivors: Option<&Survivors>) -> Outcome {
@@ -105,34 +98,6 @@ impl Stager<'_> {
             }
         })?;
         Ok((entries, filled))
-    }
-
-    /// The first real failure counts; the others stopped because of it.
-    fn collect(&self, results: impl Iterator<Item = Option<Outcome>>) -> Result<Staged> {
-        let mut staged = Staged {
-            layers: Layers::default(),
-            complete: true,
-            filled: Vec::new(),
-        };
-        let mut failure = None;
-        for (part, result) in results.enumerate() {
-            match result.unwrap_or(Err(Error::Cancelled)) {
-                Ok((entries, filled)) => {
-                    staged.layers.push(self.parts.layer(part), entries);
-                    staged.complete &= filled.is_some();
-                    staged.filled.extend(filled.into_iter().flatten());
-                }
-                Err(Error::Cancelled) => {
-                    failure.get_or_insert(Error::Cancelled);
-                }
-                Err(error) => {
-                    if !matches!(failure, Some(ref first) if !matches!(first, Error::Cancelled)) {
-                        failure = Some(error);
-                    }
-                }
-            }
-        }
-        failure.map_or(Ok(staged), Err)
     }
 }
 

@@ -11,7 +11,6 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
@@ -29,6 +28,7 @@ use crate::digest::Digest;
 use crate::document::{Descriptor, media};
 use crate::error::{Error, Result};
 use crate::image::{Image, read_document};
+use crate::parallel::each;
 use crate::source::{BlobSource, Reference};
 use crate::watch::{Watch, Wishes};
 
@@ -74,7 +74,6 @@ pub fn push(
         reference,
         watch: &watch,
         blobs,
-        next: AtomicUsize::new(0),
     };
     let sent = push.blobs()?;
     push.manifest(image)
@@ -94,7 +93,6 @@ struct Push<'a> {
     reference: &'a Reference,
     watch: &'a Watch<'a>,
     blobs: Vec<&'a Descriptor>,
-    next: AtomicUsize,
 }
 
 impl Push<'_> {
@@ -104,30 +102,16 @@ impl Push<'_> {
 
     /// Makes sure that all blobs are there; how many were not.
     fn blobs(&self) -> Result<usize> {
-        let work = || -> Result<usize> {
-            let mut sent = 0;
-            while let Some(blob) = self.blobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-                if self.watch.cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                let done = self
-                    .blob(blob)
-                    .map_err(|error| self.watch.or_cancelled(error));
-                sent += usize::from(done.inspect_err(|_| self.watch.abort())?);
+        let order: Vec<usize> = (0..self.blobs.len()).collect();
+        let sent = each(PARALLEL, &order, |number| {
+            if self.watch.cancelled() {
+                return Err(Error::Cancelled);
             }
-            Ok(sent)
-        };
-        let outcomes: Vec<_> = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..PARALLEL.min(self.blobs.len()))
-                .map(|_| scope.spawn(work))
-                .collect();
-            let own = work();
-            let outcomes = others
-                .into_iter()
-                .map(|other| other.join().unwrap_or(Err(Error::Cancelled)));
-            [own].into_iter().chain(outcomes).collect()
-        });
-        crate::watch::all(outcomes).map(|sent| sent.into_iter().sum())
+            self.blob(self.blobs[number])
+                .map_err(|error| self.watch.or_cancelled(error))
+                .inspect_err(|_| self.watch.abort())
+        })?;
+        Ok(sent.into_iter().filter(|sent| *sent).count())
     }
 
     /// Whether the blob had to be sent.
