@@ -4,7 +4,7 @@ use std::io;
 
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::layer::{self, Body, BodySink, Limits, Visit};
+use crate::layer::{self, Body, BodySink, Limits, NoBodies, Visit};
 use crate::merge::{Layers, Node, Tree};
 use crate::source::BlobSource;
 use crate::watch::{Watch, Wishes};
@@ -26,7 +26,7 @@ impl Contents {
         let limits = Limits::default();
         let mut layers = Layers::default();
         for layer in &image.layers {
-            let entries = layer::read(source, layer, true, &watch, &limits, &mut Nothing)?;
+            let entries = layer::read(source, layer, true, &watch, &limits, &mut NoBodies)?;
             layers.push(Some(layer.blob.digest), entries);
         }
         let mut tree = layers.merge()?;
@@ -88,26 +88,6 @@ pub fn read_file(
 
 fn watch<'a>(image: &Image, wishes: Wishes<'a>) -> Watch<'a> {
     Watch::new(wishes, image.layers.iter().map(|layer| layer.blob.size))
-}
-
-struct Nothing;
-
-impl BodySink for Nothing {
-    fn begin(&mut self, _: usize, _: &[u8], _: u64) -> Visit {
-        Visit::Skip
-    }
-
-    fn data(&mut self, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn hole(&mut self, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn finish(&mut self) -> io::Result<Body> {
-        Ok(Body::default())
-    }
 }
 
 struct OneFile {

@@ -17,4 +17,4 @@ pub(crate) mod tar;
 
 pub(crate) use entry::{Body, Entry, Extent, Kind, Metadata, Time, Xattr, display, normalise};
 pub(crate) use estimate::estimate;
-pub(crate) use read::{BodySink, Limits, Visit, read};
+pub(crate) use read::{BodySink, Limits, NoBodies, Visit, read};

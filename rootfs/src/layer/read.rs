@@ -40,6 +40,27 @@ pub(crate) enum Visit {
     Skip,
 }
 
+/// Wants no bodies.
+pub(crate) struct NoBodies;
+
+impl BodySink for NoBodies {
+    fn begin(&mut self, _: usize, _: &[u8], _: u64) -> Visit {
+        Visit::Skip
+    }
+
+    fn data(&mut self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn hole(&mut self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<Body> {
+        Ok(Body::default())
+    }
+}
+
 /// Counts what the layers of one image make the program hold.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
@@ -275,27 +296,6 @@ mod tests {
     use crate::source::Memory;
     use crate::{Image, Platform};
 
-    /// Wants no bodies.
-    struct Nothing;
-
-    impl BodySink for Nothing {
-        fn begin(&mut self, _: usize, _: &[u8], _: u64) -> Visit {
-            Visit::Skip
-        }
-
-        fn data(&mut self, _: &[u8]) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn hole(&mut self, _: u64) -> io::Result<()> {
-            Ok(())
-        }
-
-        fn finish(&mut self) -> io::Result<Body> {
-            Ok(Body::default())
-        }
-    }
-
     /// What all layers together make the program hold is bounded; the last straw is named.
     #[test]
     fn entries_and_their_bytes_are_counted() {
@@ -320,7 +320,7 @@ mod tests {
                 true,
                 &watch,
                 &limits,
-                &mut Nothing,
+                &mut NoBodies,
             )
         };
         assert_eq!(read(ENTRY_LIMIT - 2, BYTE_LIMIT - 11).unwrap().len(), 2);
