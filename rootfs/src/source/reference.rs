@@ -8,7 +8,9 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 
 /// The registry that a name without one means.
-const DEFAULT_REGISTRY: &str = "docker.io";
+pub(super) const DEFAULT_REGISTRY: &str = "docker.io";
+/// The host that it is on.
+pub(super) const DEFAULT_SERVER: &str = "registry-1.docker.io";
 /// Longest name of a repository, in bytes, by the distribution specification.
 const NAME_LIMIT: usize = 255;
 
@@ -37,6 +39,14 @@ impl Reference {
     }
 }
 
+/// What a registry is called: the default one has several hosts.
+pub(super) fn known_as(host: &str) -> &str {
+    match host {
+        "index.docker.io" | DEFAULT_SERVER => DEFAULT_REGISTRY,
+        other => other,
+    }
+}
+
 impl FromStr for Reference {
     type Err = Error;
 
@@ -55,10 +65,7 @@ impl FromStr for Reference {
             Some(_) => (DEFAULT_REGISTRY, path.to_owned()),
             None => (DEFAULT_REGISTRY, format!("library/{path}")),
         };
-        let registry = match registry {
-            "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY,
-            other => other,
-        };
+        let registry = known_as(registry);
         let legal = legal_host(registry)
             && repository.len() <= NAME_LIMIT
             && repository.split('/').all(legal_component)

@@ -20,6 +20,7 @@ use fs_err as fs;
 use serde::Deserialize;
 
 use super::problem::RegistryProblem as Problem;
+use crate::source::reference::{DEFAULT_REGISTRY, known_as};
 
 /// What Docker calls its own registry in these files.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -182,14 +183,11 @@ impl Entry {
 
 /// The registry that a key means: keys may be URLs, and Docker's own has several.
 fn host(key: &str) -> &str {
-    let key = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .map_or(key, |rest| rest.split('/').next().unwrap_or(rest));
-    match key {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        key => key,
-    }
+    known_as(
+        key.strip_prefix("https://")
+            .or_else(|| key.strip_prefix("http://"))
+            .map_or(key, |rest| rest.split('/').next().unwrap_or(rest)),
+    )
 }
 
 #[derive(Deserialize)]
@@ -205,7 +203,7 @@ fn ask(name: &str, registry: &str) -> Result<Option<Credentials>, String> {
         return Err(format!("{name:?} is no credential helper's name"));
     }
     let program = format!("docker-credential-{name}");
-    let server = if registry == "docker.io" {
+    let server = if registry == DEFAULT_REGISTRY {
         HUB
     } else {
         registry

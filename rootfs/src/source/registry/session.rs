@@ -29,6 +29,7 @@ use super::options::{Patience, RegistryOptions};
 use super::problem::RegistryProblem as Problem;
 use super::transport::{Answer, Outgoing, Transport, host, origin};
 use crate::error::{Error, Result};
+use crate::source::reference::{DEFAULT_REGISTRY, DEFAULT_SERVER};
 
 /// Threads that do the sockets' work: inflating and hashing are done by the callers.
 const THREADS: usize = 2;
@@ -92,9 +93,8 @@ impl Session {
         repository: String,
         actions: &'static str,
     ) -> Result<Endpoint> {
-        // Docker's registry has another name than its host.
-        let server = if host == "docker.io" {
-            "registry-1.docker.io"
+        let server = if host == DEFAULT_REGISTRY {
+            DEFAULT_SERVER
         } else {
             host
         };
