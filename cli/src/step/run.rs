@@ -5,7 +5,7 @@ use super::Step;
 use crate::cluster::record::Record;
 use crate::failure::{Failure, Kind, Result};
 use crate::provider::Provider;
-use crate::ui::{Outcome, Reporter};
+use crate::ui::{self, Outcome, Reporter};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -97,28 +97,23 @@ async fn run_one(step: &dyn Step, cx: &mut Context<'_>, cancel: &CancellationTok
 
 async fn undo(reached: &[Box<dyn Step>], cx: &mut Context<'_>) -> Result<()> {
     let title = "Taking back what was made";
-    let began = Instant::now();
-    cx.reporter.started(title);
+    let reporter = cx.reporter;
     let all = async {
         for step in reached.iter().rev() {
             step.undo(cx).await?;
         }
         Ok(())
     };
-    let result = match tokio::time::timeout(UNDO, all).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::timeout(format!(
-            "not done after {} s",
-            UNDO.as_secs()
-        ))),
+    let bounded = async {
+        match tokio::time::timeout(UNDO, all).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::timeout(format!(
+                "not done after {} s",
+                UNDO.as_secs()
+            ))),
+        }
     };
-    let outcome = if result.is_ok() {
-        Outcome::Done
-    } else {
-        Outcome::Failed
-    };
-    cx.reporter.finished(title, outcome, began.elapsed());
-    result
+    ui::step(reporter, title, bounded).await
 }
 
 #[cfg(test)]

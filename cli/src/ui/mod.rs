@@ -5,5 +5,5 @@ mod reporter;
 mod table;
 
 pub(crate) use printer::{Output, Printer};
-pub(crate) use reporter::{Outcome, Reporter, reporter};
+pub(crate) use reporter::{Outcome, Reporter, reporter, step};
 pub(crate) use table::Table;

@@ -58,6 +58,23 @@ pub(crate) fn reporter(output: Output, quiet: bool) -> Box<dyn Reporter> {
     }
 }
 
+/// Reports what is done as a step of its own: when it begins, and how it ended.
+pub(crate) async fn step<T, E>(
+    reporter: &dyn Reporter,
+    title: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let began = Instant::now();
+    reporter.started(title);
+    let done = work.await;
+    let outcome = match &done {
+        Ok(_) => Outcome::Done,
+        Err(_) => Outcome::Failed,
+    };
+    reporter.finished(title, outcome, began.elapsed());
+    done
+}
+
 struct Silent;
 
 impl Reporter for Silent {

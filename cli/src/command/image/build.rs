@@ -4,13 +4,13 @@ use super::{Env, load, store};
 use crate::cluster::spec;
 use crate::failure::{Context, Failure, Result};
 use crate::paths::find_program;
-use crate::ui::{Outcome, Reporter};
+use crate::ui::Reporter;
 use crate::{interrupt, ui};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -115,11 +115,7 @@ pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
     let scratch = scratch.host("making a directory for the image")?;
     let archive = scratch.path().join("image.tar");
     let title = format!("Building {} with {}", args.tag, engine.name());
-    let (reporter, began) = (
-        ui::reporter(env.printer.output, env.printer.quiet),
-        Instant::now(),
-    );
-    reporter.started(&title);
+    let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     // A name of our own: the user's may mean something to the engine already.
     let name = format!("localhost/knest-build:{}", std::process::id());
     let build = async {
@@ -145,17 +141,13 @@ pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
         drop(follow(&program, &forgotten, nobody.as_ref()).await);
         saved
     };
-    let done = tokio::select! {
-        done = build => done,
-        () = cancel.cancelled() => Err(Failure::interrupted()),
+    let work = async {
+        tokio::select! {
+            done = build => done,
+            () = cancel.cancelled() => Err(Failure::interrupted()),
+        }
     };
-    let outcome = if done.is_ok() {
-        Outcome::Done
-    } else {
-        Outcome::Failed
-    };
-    reporter.finished(&title, outcome, began.elapsed());
-    done?;
+    ui::step(reporter.as_ref(), &title, work).await?;
     let place = archive.display().to_string();
     load::load(place, Some(args.tag), None, env).await
 }

@@ -16,13 +16,12 @@ use crate::cluster::references;
 use crate::cluster::spec::ProviderSpec;
 use crate::failure::{Failure, Result};
 use crate::image::{Origin, Registries};
-use crate::ui::{Outcome, reporter};
+use crate::ui::{reporter, step};
 use crate::work::{self, Task};
 use crate::{image, interrupt};
 use clap::Subcommand;
 use knest_rootfs::{Platform, Store};
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// What can be done with images.
 #[derive(Debug, Subcommand)]
@@ -112,21 +111,16 @@ async fn long<T: Send + 'static>(
     title: &str,
     act: impl FnOnce(&Task) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (cancel, began) = (interrupt::token()?, Instant::now());
+    let cancel = interrupt::token()?;
     let reporter = reporter(env.printer.output, env.printer.quiet);
-    reporter.started(title);
-    let done = tokio::select! {
-        done = work::blocking(Some(reporter.as_ref()), act) => done,
-        // The work looks at its flag often, and the runtime's end waits for it.
-        () = cancel.cancelled() => Err(Failure::interrupted()),
+    let work = async {
+        tokio::select! {
+            done = work::blocking(Some(reporter.as_ref()), act) => done,
+            // The work looks at its flag often, and the runtime's end waits for it.
+            () = cancel.cancelled() => Err(Failure::interrupted()),
+        }
     };
-    let outcome = if done.is_ok() {
-        Outcome::Done
-    } else {
-        Outcome::Failed
-    };
-    reporter.finished(title, outcome, began.elapsed());
-    done
+    step(reporter.as_ref(), title, work).await
 }
 
 /// Pulls what the machines to be made want and this machine's store does not have.

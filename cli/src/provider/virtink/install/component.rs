@@ -13,7 +13,7 @@ use crate::failure::Result;
 use crate::paths::Paths;
 use crate::provider::virtink::FIELD_MANAGER;
 use crate::provider::virtink::host::{Host, is, together};
-use crate::ui::{self, Reporter};
+use crate::ui::{Reporter, step};
 use crate::wait::{Seen, wait_until};
 use futures::FutureExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
@@ -134,23 +134,6 @@ async fn see_to(
         version: version.map(|v| v.to_string()),
         was: found.was(),
     })
-}
-
-/// Reports what is done as a step of its own.
-async fn step<T>(
-    reporter: &dyn Reporter,
-    title: &str,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let began = Instant::now();
-    reporter.started(title);
-    let done = work.await;
-    let outcome = match &done {
-        Ok(_) => ui::Outcome::Done,
-        Err(_) => ui::Outcome::Failed,
-    };
-    reporter.finished(title, outcome, began.elapsed());
-    done
 }
 
 /// What the host calls a manifest's kinds, each asked for once it is served.
