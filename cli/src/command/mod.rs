@@ -24,7 +24,7 @@ use crate::cluster::name::ClusterName;
 use crate::cluster::record::{NodeState, Phase, Record};
 use crate::failure::{Failure, Result};
 use crate::paths::Paths;
-use crate::provider::Provider;
+use crate::provider::{Lock, Provider};
 use crate::ui::{Output, Printer};
 use clap::{Parser, Subcommand};
 use std::time::Duration;
@@ -123,6 +123,15 @@ async fn existing(provider: &dyn Provider, name: &ClusterName) -> Result<Record>
         true => failure.hint(format!("make it: knest create {name}")),
         false => failure.hint(format!("there are: {others}")),
     })
+}
+
+/// The lock under which a cluster may be changed, and its record; an error if there is no such cluster.
+async fn locked(provider: &dyn Provider, name: &ClusterName) -> Result<(Box<dyn Lock>, Record)> {
+    // A look before the lock, which would leave a directory for a cluster that never was.
+    let record = existing(provider, name).await?;
+    let lock = provider.lock(name).await?;
+    // What another command changed between the look and the lock.
+    Ok((lock, provider.load(name).await?.unwrap_or(record)))
 }
 
 /// Whether a cluster is whole, so that it can be changed; else what is to be done first.

@@ -23,10 +23,7 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
     let cancel = interrupt::token()?;
     let home = place::find(&args.name, &args.place, env).await?;
     let provider = home.provider();
-    let record = super::existing(provider, &args.name).await?;
-    let _lock = provider.lock(&args.name).await?;
-    // What another command changed between the look and the lock.
-    let record = provider.load(&args.name).await?.unwrap_or(record);
+    let (_lock, record) = super::locked(provider, &args.name).await?;
     super::settled(&record)?;
     provider.can_stop(&record)?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
