@@ -40,10 +40,7 @@ pub(crate) fn missing(store: &Store, name: &str) -> Failure {
 /// The image that the store has under this name, as it was typed or in full; `None` if there is
 /// none.
 pub(crate) fn stored(store: &Store, name: &str) -> Result<Option<Layout>> {
-    let full = name
-        .parse::<Reference>()
-        .map(|reference| reference.to_string());
-    for name in [Some(name.to_owned()), full.ok()].into_iter().flatten() {
+    for name in names(name) {
         match store.resolve(&name) {
             Ok(layout) => return Ok(Some(layout)),
             Err(Error::NoImage { .. }) => {}
