@@ -1,6 +1,7 @@
 //! The host's own ranges, which a cluster's must not overlap: a node could not tell its own pods and
 //! Services from the host's.
 
+use crate::cluster::address::overlap;
 use crate::cluster::record::Record;
 use crate::failure::{Failure, Result};
 use crate::provider::virtink::host::Host;
@@ -32,8 +33,10 @@ pub(super) async fn check(host: &Host, record: &Record) -> Result<()> {
 
 /// The first of the ranges that shares an address with `net`.
 pub(in crate::provider::virtink) fn first_overlap(net: Ipv4Net, taken: &[Taken]) -> Option<Taken> {
-    let overlap = |range: &Ipv4Net| range.contains(&net) || net.contains(range);
-    taken.iter().find(|(_, range)| overlap(range)).copied()
+    taken
+        .iter()
+        .find(|(_, range)| overlap(net, *range))
+        .copied()
 }
 
 /// All that the user may see of them: single addresses where ranges are not told.
