@@ -5,7 +5,7 @@
 use super::kubeconfig;
 use super::name::NodeName;
 use super::record::{BootstrapToken, Record};
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Failure, Result, innermost};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -80,7 +80,7 @@ impl Guest {
             .map_err(|e| e.to_string())?;
         match tokio::time::timeout(CALL, self.client.request_text(request)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(failing_checks(&brief(&error))),
+            Ok(Err(error)) => Err(failing_checks(&innermost(&error))),
             Err(_) => Err(format!("no answer in {} s", CALL.as_secs())),
         }
     }
@@ -91,7 +91,7 @@ impl Guest {
         let nodes = api
             .list(&ListParams::default())
             .await
-            .map_err(|e| brief(&e))?;
+            .map_err(|e| innermost(&e))?;
         Ok(nodes.items.iter().map(seen).collect())
     }
 
@@ -99,12 +99,15 @@ impl Guest {
     /// the endpoints of Service `kubernetes`. Else what is missing.
     pub(crate) async fn serves(&self, node: &NodeName) -> Result<(), String> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let found = nodes.get_opt(node.as_str()).await.map_err(|e| brief(&e))?;
+        let found = nodes
+            .get_opt(node.as_str())
+            .await
+            .map_err(|e| innermost(&e))?;
         let address = found.as_ref().and_then(internal_address);
         let address = address.ok_or_else(|| format!("{node} has no address yet"))?;
         let slices: Api<EndpointSlice> = Api::namespaced(self.client.clone(), "default");
         let of_api = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
-        let slices = slices.list(&of_api).await.map_err(|e| brief(&e))?;
+        let slices = slices.list(&of_api).await.map_err(|e| innermost(&e))?;
         match slices.iter().any(|slice| publishes(slice, address)) {
             true => Ok(()),
             false => Err(format!("the API server on {node} is not ready yet")),
@@ -114,7 +117,7 @@ impl Guest {
     /// Whether CoreDNS's Deployment is Available; else how far it is.
     pub(crate) async fn coredns(&self) -> Result<(), String> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), "kube-system");
-        let found = api.get_opt("coredns").await.map_err(|e| brief(&e))?;
+        let found = api.get_opt("coredns").await.map_err(|e| innermost(&e))?;
         let status = found
             .ok_or("no Deployment coredns yet")?
             .status
@@ -311,15 +314,6 @@ fn publishes(slice: &EndpointSlice, address: &str) -> bool {
     let ready = |e: &&Endpoint| e.conditions.as_ref().and_then(|c| c.ready) != Some(false);
     let mut endpoints = slice.endpoints.iter().flatten().filter(ready);
     endpoints.any(|e| e.addresses.iter().any(|a| a == address))
-}
-
-/// The innermost cause: it says most while an API comes up.
-fn brief(error: &kube::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 /// `/readyz` answers with a line for each of dozens of checks; those that fail are marked `[-]`.

@@ -2,7 +2,7 @@
 //! is bounded, and tried again where that can help: all that knest asks of a host is idempotent.
 
 use super::api::GROUP;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, innermost};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
@@ -210,11 +210,7 @@ impl Host {
     /// What an error of the host's means.
     pub(super) fn failure(&self, what: impl Display, error: &kube::Error) -> Failure {
         let kube::Error::Api(status) = error else {
-            // The innermost cause says most.
-            let mut cause: &dyn std::error::Error = error;
-            while let Some(inner) = cause.source() {
-                cause = inner;
-            }
+            let cause = innermost(error);
             return Failure::host(format!("{what}: context {}: {cause}", self.context))
                 .hint(self.reachable());
         };
