@@ -26,10 +26,6 @@ fn leases(record: &Record) -> Vec<Arg> {
     if !emulated(record) && record.spec.control_plane.count > 1 {
         return vec![];
     }
-    let arg = |name, value: &str| Arg {
-        name,
-        value: value.into(),
-    };
     vec![
         arg("leader-elect-lease-duration", "60s"),
         arg("leader-elect-renew-deadline", "45s"),
@@ -40,10 +36,6 @@ fn leases(record: &Record) -> Vec<Arg> {
 /// etcd's own election, ten times slower than its defaults where the machines may be emulated: a
 /// heartbeat that is late by a second is no reason to elect anew.
 fn etcd(record: &Record) -> Option<Etcd> {
-    let arg = |name, value: &str| Arg {
-        name,
-        value: value.into(),
-    };
     emulated(record).then(|| Etcd {
         local: LocalEtcd {
             extra_args: vec![
@@ -173,12 +165,7 @@ fn registration<'a>(record: &Record, node: &'a NodeRecord) -> NodeRegistration<'
         taints: alone.then_some([]),
         kubelet_extra_args: node
             .address
-            .map(|address| {
-                vec![Arg {
-                    name: "node-ip",
-                    value: address.to_string(),
-                }]
-            })
+            .map(|address| vec![arg("node-ip", address.to_string())])
             .unwrap_or_default(),
         // The machine's size is what its owner asked for.
         ignore_preflight_errors: ["NumCPU", "Mem"],
@@ -277,6 +264,13 @@ struct NodeRegistration<'a> {
 struct Arg {
     name: &'static str,
     value: String,
+}
+
+fn arg(name: &'static str, value: impl Into<String>) -> Arg {
+    Arg {
+        name,
+        value: value.into(),
+    }
 }
 
 #[derive(Serialize)]
