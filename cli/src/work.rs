@@ -3,7 +3,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::ui::Reporter;
-use knest_rootfs::Progress;
+use knest_rootfs::{Progress, Wishes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
@@ -20,12 +20,16 @@ impl Drop for Stop {
 /// What blocking work is given: when to stop, and whom to tell how far it is.
 pub(crate) struct Task {
     pub(crate) cancel: Arc<AtomicBool>,
-    progress: watch::Sender<Option<Progress>>,
+    tell: Box<dyn Fn(Progress) + Send + Sync>,
 }
 
 impl Task {
-    pub(crate) fn tell(&self, progress: Progress) {
-        self.progress.send_replace(Some(progress));
+    /// Both, as the image crate takes them.
+    pub(crate) fn wishes(&self) -> Wishes<'_> {
+        Wishes {
+            cancel: Some(&self.cancel),
+            progress: Some(&*self.tell),
+        }
     }
 }
 
@@ -38,7 +42,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let cancel = Arc::new(AtomicBool::new(false));
     let _stop = Stop(Arc::clone(&cancel));
     let (progress, mut seen) = watch::channel(None);
-    let task = Task { cancel, progress };
+    let tell = Box::new(move |at| {
+        progress.send_replace(Some(at));
+    });
+    let task = Task { cancel, tell };
     let mut handle = tokio::task::spawn_blocking(move || work(&task));
     loop {
         tokio::select! {

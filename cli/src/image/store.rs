@@ -6,7 +6,7 @@ use crate::paths::Paths;
 use crate::work::Task;
 use knest_rootfs::source::registry::Registry;
 use knest_rootfs::source::{Layout, Reference};
-use knest_rootfs::{Error, Image, Named, Platform, Store, Wishes};
+use knest_rootfs::{Error, Image, Named, Platform, Store};
 
 /// Opens this user's store.
 pub(crate) fn store(paths: &Paths) -> Result<Store> {
@@ -59,13 +59,8 @@ pub(crate) fn pull(
     task: &Task,
 ) -> Result<Image> {
     let registry = Registry::open(reference, &registries.options(&task.cancel)).map_err(failure)?;
-    let tell = |progress| task.tell(progress);
-    let wishes = Wishes {
-        cancel: Some(&task.cancel),
-        progress: Some(&tell),
-    };
     let name = reference.to_string();
     store
-        .load(&registry, &name, platform, wishes)
+        .load(&registry, &name, platform, task.wishes())
         .map_err(failure)
 }

@@ -130,14 +130,10 @@ impl Job {
         task: &Task,
         raw: impl FnOnce(&Path, &BuildOptions<'_>) -> knest_rootfs::Result<Disk>,
     ) -> Result<Disk> {
-        let tell = |progress| task.tell(progress);
         let options = BuildOptions {
             // A base of clones is read-only; this disk is the user's.
             mode: 0o644,
-            wishes: Wishes {
-                cancel: Some(&task.cancel),
-                progress: Some(&tell),
-            },
+            wishes: task.wishes(),
             ..BuildOptions::new(self.size)
         };
         if self.format == DiskFormat::Raw {

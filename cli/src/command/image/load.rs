@@ -3,7 +3,7 @@
 use super::{Env, long, no_image, store};
 use crate::failure::{Failure, Result};
 use crate::image::{self, failure};
-use knest_rootfs::{BlobSource, Platform, REF_NAME, Wishes, source};
+use knest_rootfs::{BlobSource, Platform, REF_NAME, source};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -45,12 +45,7 @@ pub(super) async fn load(
     let title = format!("Loading {name}");
     let platform = platform.unwrap_or_else(Platform::host);
     long(env, &title, move |task| {
-        let tell = |progress| task.tell(progress);
-        let wishes = Wishes {
-            cancel: Some(&task.cancel),
-            progress: Some(&tell),
-        };
-        let loaded = store.load(source.as_ref(), &name, &platform, wishes);
+        let loaded = store.load(source.as_ref(), &name, &platform, task.wishes());
         loaded.map(drop).map_err(failure)
     })
     .await

@@ -4,8 +4,8 @@ use super::{Env, RegistryArgs, long, store};
 use crate::failure::{Failure, Result};
 use crate::image::{self, Origin, failure};
 use crate::ui::Output;
+use knest_rootfs::Image;
 use knest_rootfs::source::registry;
-use knest_rootfs::{Image, Wishes};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -39,13 +39,8 @@ pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
     let name = reference.to_string();
     let pushed = long(env, &format!("Pushing {name}"), move |task| {
         let image = Image::resolve(&source, &platform).map_err(failure)?;
-        let tell = |progress| task.tell(progress);
-        let wishes = Wishes {
-            cancel: Some(&task.cancel),
-            progress: Some(&tell),
-        };
         let options = registries.options(&task.cancel);
-        registry::push(&source, &image, &reference, &options, wishes).map_err(failure)
+        registry::push(&source, &image, &reference, &options, task.wishes()).map_err(failure)
     })
     .await?;
     let digest = pushed.digest.to_string();

@@ -10,9 +10,7 @@ use crate::image::{missing, stored};
 use crate::paths::Paths;
 use crate::work::Task;
 use knest_rootfs::source::Layout;
-use knest_rootfs::{
-    BuildOptions, Cache, Contents, Error, Image, Platform, Progress, Store, Wishes, read_file,
-};
+use knest_rootfs::{BuildOptions, Cache, Contents, Error, Image, Platform, Store, read_file};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -89,7 +87,7 @@ impl Found {
         if passed.exists() {
             return Ok(());
         }
-        let contents = Contents::read(&self.layout, &self.image, wishes(task, &|p| task.tell(p)))
+        let contents = Contents::read(&self.layout, &self.image, task.wishes())
             .host(format!("reading image {}", self.reference))?;
         let missing: Vec<&str> = NODE_FILES
             .into_iter()
@@ -122,14 +120,8 @@ impl Found {
         if path.exists() {
             return Ok(path);
         }
-        let bytes = read_file(
-            &self.layout,
-            &self.image,
-            KERNEL,
-            KERNEL_MAX,
-            wishes(task, &|p| task.tell(p)),
-        )
-        .host(&what)?;
+        let bytes =
+            read_file(&self.layout, &self.image, KERNEL, KERNEL_MAX, task.wishes()).host(&what)?;
         vmlinux::check(&bytes).map_err(|unfit| {
             let remedy = unfit.remedy();
             Failure::host(format!(
@@ -163,9 +155,8 @@ impl Found {
     ) -> Result<PathBuf> {
         let what = format!("making a disk of image {}", self.reference);
         let cache = Cache::open(paths.disks()).host(&what)?;
-        let tell = |p| task.tell(p);
         let options = BuildOptions {
-            wishes: wishes(task, &tell),
+            wishes: task.wishes(),
             ..BuildOptions::new(size)
         };
         let disk = cache.disk(&self.layout, &self.image, &options);
@@ -175,12 +166,5 @@ impl Found {
             if small { failure.hint(more) } else { failure }
         })?;
         Ok(disk.path)
-    }
-}
-
-fn wishes<'a>(task: &'a Task, tell: &'a (dyn Fn(Progress) + Sync)) -> Wishes<'a> {
-    Wishes {
-        cancel: Some(&task.cancel),
-        progress: Some(tell),
     }
 }
