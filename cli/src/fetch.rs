@@ -5,6 +5,7 @@ use crate::paths::find_program;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
+use tempfile::{NamedTempFile, TempPath};
 use tokio::process::Command;
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -50,11 +51,12 @@ pub(crate) async fn fetch(
     Err(Failure::host(format!("{url} can't be had: {said}")))
 }
 
-/// A file that does not outlive its use.
-pub(crate) struct Temporary(pub(crate) PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        fs_err::remove_file(&self.0).ok();
-    }
+/// Where a file can be fetched to: in this directory, made if need be, and gone after its use.
+pub(crate) fn temporary(directory: &Path) -> Result<TempPath> {
+    let what = "making a file in knest's cache";
+    fs_err::create_dir_all(directory).host(what)?;
+    let file = tempfile::Builder::new()
+        .prefix(".fetched-")
+        .tempfile_in(directory);
+    file.map(NamedTempFile::into_temp_path).host(what)
 }

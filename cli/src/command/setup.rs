@@ -3,7 +3,7 @@
 
 use super::Env;
 use crate::failure::{Context, Failure, Result};
-use crate::fetch::{Temporary, fetch, find_curl};
+use crate::fetch::{fetch, find_curl, temporary};
 use knest_vmm::hypervisor;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -63,30 +63,28 @@ pub(crate) async fn run(_: Args, env: &Env) -> Result<()> {
         ))
     };
     let curl = find_curl().map_err(otherwise)?;
-    fs_err::create_dir_all(&directory).host("making knest's cache")?;
-    // Gone, with what is in it, however this ends.
-    let temporary = Temporary(directory.join(format!(".{PROGRAM}.{}", std::process::id())));
+    let temporary = temporary(&directory)?;
     env.printer
         .note(&format!("Fetching Cloud Hypervisor {VERSION} …"));
-    fetch(&curl, RELEASE, &temporary.0, DESCRIPTION, LARGEST)
+    fetch(&curl, RELEASE, &temporary, DESCRIPTION, LARGEST)
         .await
         .map_err(otherwise)?;
-    let asset = asset(&fs_err::read(&temporary.0).host("reading the release's description")?)?;
-    fetch(&curl, &asset.url, &temporary.0, DOWNLOAD, LARGEST)
+    let asset = asset(&fs_err::read(&temporary).host("reading the release's description")?)?;
+    fetch(&curl, &asset.url, &temporary, DOWNLOAD, LARGEST)
         .await
         .map_err(otherwise)?;
-    check(&temporary.0, &asset)?;
+    check(&temporary, &asset)?;
     let mode = std::fs::Permissions::from_mode(0o755);
-    fs_err::set_permissions(&temporary.0, mode).host("making it executable")?;
-    let found = version(&temporary.0)
-        .await
-        .host("running what was fetched")?;
+    fs_err::set_permissions(&temporary, mode).host("making it executable")?;
+    let found = version(&temporary).await.host("running what was fetched")?;
     if found != VERSION {
         return Err(Failure::host(format!(
             "the release {VERSION} holds version {found}"
         )));
     }
-    fs_err::rename(&temporary.0, &program).host("putting it in its place")?;
+    temporary
+        .persist(&program)
+        .host("putting it in its place")?;
     env.printer.answer(&format!(
         "{} is Cloud Hypervisor {VERSION}\n",
         program.display()

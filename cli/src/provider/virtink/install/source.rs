@@ -2,7 +2,7 @@
 
 use super::manifest::{LARGEST, Manifest};
 use crate::failure::{Failure, Result};
-use crate::fetch::{Temporary, fetch, find_curl};
+use crate::fetch::{fetch, find_curl, temporary};
 use crate::paths::Paths;
 use std::io::Read;
 use std::time::Duration;
@@ -62,14 +62,11 @@ async fn read(place: &str, flag: &str, paths: &Paths) -> Result<Manifest> {
         ))
     };
     let curl = find_curl().map_err(otherwise)?;
-    fs_err::create_dir_all(&paths.cache)
-        .map_err(|e| Failure::host("making knest's cache").because(e))?;
-    let name = format!(".manifest.{}", std::process::id());
-    let temporary = Temporary(paths.cache.join(name));
-    fetch(&curl, place, &temporary.0, DOWNLOAD, LARGEST)
+    let temporary = temporary(&paths.cache)?;
+    fetch(&curl, place, &temporary, DOWNLOAD, LARGEST)
         .await
         .map_err(otherwise)?;
-    Manifest::parse(&file(&temporary.0.to_string_lossy())?, place)
+    Manifest::parse(&file(&temporary.to_string_lossy())?, place)
 }
 
 fn file(path: &str) -> Result<String> {
