@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -24,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::Host;
+use crate::background::Background;
 
 /// What is to become of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,40 +53,31 @@ pub struct Faulty {
     address: SocketAddr,
     shared: Arc<Mutex<Shared>>,
     directory: PathBuf,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _work: Background,
 }
 
 impl Faulty {
     /// Before the host's API, from a thread in its network. Spoils nothing yet.
     #[must_use]
     pub fn start(host: &Host) -> Self {
-        let (stop, stopped) = oneshot::channel();
         let (ready, address) = std::sync::mpsc::channel();
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let (kubeconfig, theirs) = (host.kubeconfig(), Arc::clone(&shared));
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async {
-                let client = crate::host::client(&kubeconfig).await;
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-                let address = listener.local_addr().expect("its address");
-                ready.send(address).expect("somebody waits for it");
-                tokio::select! {
-                    () = serve(listener, client, theirs) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
+        let theirs = Arc::clone(&shared);
+        let pass = async move |client, stopped: oneshot::Receiver<()>| {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("its address");
+            ready.send(address).expect("somebody waits for it");
+            tokio::select! {
+                () = serve(listener, client, theirs) => {}
+                _ = stopped => {}
+            }
+        };
+        let work = Background::start("faulty", host.kubeconfig(), pass);
         Self {
             address: address.recv().expect("an address"),
             shared,
             directory: host.directory().to_owned(),
-            stop: Some(stop),
-            thread: Some(thread),
+            _work: work,
         }
     }
 
@@ -127,15 +118,6 @@ impl Faulty {
 impl std::fmt::Debug for Faulty {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Faulty({})", self.address)
-    }
-}
-
-impl Drop for Faulty {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod alone;
+mod background;
 pub mod cluster;
 mod console;
 pub mod env;

@@ -20,20 +20,16 @@ mod kubelet;
 mod pod;
 mod scene;
 
-use std::thread::JoinHandle;
-
-use tokio::sync::oneshot;
-
 pub use guests::{Guests, Machine, Nothing, State};
 
 use crate::Host;
+use crate::background::Background;
 use scene::{Scene, Setting};
 
 /// Plays until it is dropped, which ends its guests.
 #[derive(Debug)]
 pub struct Player {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _work: Background,
 }
 
 impl Player {
@@ -41,39 +37,15 @@ impl Player {
     /// `controller` says that virt-controller is real.
     #[must_use]
     pub fn start(host: &Host, controller: bool, guests: impl Guests) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        let kubeconfig = host.kubeconfig();
         let setting = Setting {
             directory: host.directory().join("pods"),
             logs: host.logs(),
             controller,
             guests: Box::new(guests),
         };
-        let thread = std::thread::Builder::new()
-            .name("player".to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .expect("a runtime");
-                runtime.block_on(async {
-                    let client = crate::host::client(&kubeconfig).await;
-                    Scene::play(client, setting, stopped).await;
-                });
-            })
-            .expect("a thread");
+        let play = |client, stopped| Scene::play(client, setting, stopped);
         Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+            _work: Background::start("player", host.kubeconfig(), play),
         }
     }
 }

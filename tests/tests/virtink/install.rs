@@ -215,22 +215,22 @@ async fn what_works_is_left_alone(env: &Env, client: &Client, manifests: &[Strin
     assert_eq!(controller().await.metadata, before.metadata);
 }
 
+/// The controller's object of a kind.
+async fn delete<K>(api: &Api<K>)
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let deleted = api
+        .delete("virt-controller", &DeleteParams::default())
+        .await;
+    drop(deleted.expect("deletion"));
+}
+
 async fn what_is_incomplete_is_repaired(env: &Env, client: &Client, manifests: &[String]) {
     let controllers: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
-    let now = DeleteParams::default();
-    drop(
-        controllers
-            .delete("virt-controller", &now)
-            .await
-            .expect("deletion"),
-    );
-    drop(
-        accounts
-            .delete("virt-controller", &now)
-            .await
-            .expect("deletion"),
-    );
+    delete(&controllers).await;
+    delete(&accounts).await;
     let said = install(env, manifests);
     assert!(
         said.contains("Virtink v0.17.0 works; it was incomplete."),
@@ -258,13 +258,7 @@ async fn what_is_newer_is_left_alone(env: &Env, client: &Client, manifests: &[St
         )
         .await;
     drop(patched.expect("a patch"));
-    let now = DeleteParams::default();
-    drop(
-        accounts
-            .delete("virt-controller", &now)
-            .await
-            .expect("deletion"),
-    );
+    delete(&accounts).await;
     let said = install(env, manifests);
     assert!(
         said.contains("Virtink v0.18.0 works; it was incomplete."),
