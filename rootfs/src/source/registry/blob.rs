@@ -17,8 +17,9 @@ use hyper::body::{Buf, Bytes, Incoming};
 
 use super::client::document_request;
 use super::problem::RegistryProblem as Problem;
-use super::session::{Endpoint, Session, Waiting};
+use super::session::{Endpoint, Session};
 use super::transport::{Outgoing, host};
+use super::waiting::Waiting;
 use crate::document::{Descriptor, is_document};
 
 /// Bytes that count as progress: a server that drops the connection sooner is no better than one

@@ -5,7 +5,7 @@
 //! client   which endpoints, resolving a name, blobs by address         push   uploads
 //!    │                                                                   │
 //! blob     a body as a reader: resumed where it broke off ──────────┐    │
-//! session  authorisation, patience: which failures pass, how long ◀─┴────┘
+//! session  authorisation, and waiting: what is tried again, how long ◀┴────┘
 //! transport  one request: TLS, redirections, time limits
 //! ```
 //! Everything blocks its caller; the sockets live on a small runtime of the registry's own.
@@ -22,7 +22,9 @@ mod options;
 mod problem;
 mod push;
 mod session;
+mod text;
 mod transport;
+mod waiting;
 
 pub use client::Registry;
 pub use options::{Patience, RegistryOptions};

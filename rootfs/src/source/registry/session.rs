@@ -11,7 +11,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -27,7 +27,9 @@ use super::challenge::Challenge;
 use super::credentials::{self, Credentials};
 use super::options::{Patience, RegistryOptions};
 use super::problem::RegistryProblem as Problem;
+use super::text::{form, words};
 use super::transport::{Answer, Outgoing, Transport, host, origin};
+use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::source::reference::{DEFAULT_REGISTRY, DEFAULT_SERVER};
 
@@ -37,8 +39,6 @@ const THREADS: usize = 2;
 const CONNECTIONS: u32 = 3;
 /// Most bytes of an error's explanation or of a token.
 const ANSWER_LIMIT: u64 = 1 << 20;
-/// Most characters of a registry's words that are repeated.
-const WORDS: usize = 200;
 
 /// The runtime and the connections that the endpoints share.
 pub(super) struct Session {
@@ -113,13 +113,7 @@ impl Session {
 
     /// For a server that has answered before, and so will again.
     pub(super) fn patience(&self) -> Waiting {
-        Waiting {
-            connections: u32::MAX,
-            patience: self.patience,
-            since: Instant::now(),
-            attempts: 0,
-            pause: self.patience.pause,
-        }
+        Waiting::new(self.patience, u32::MAX)
     }
 
     /// Runs to its end what the sockets are needed for.
@@ -184,8 +178,7 @@ impl Session {
         endpoint: &Endpoint,
         request: impl Fn() -> Result<Outgoing, Problem>,
     ) -> Result<Answer, Problem> {
-        let mut waiting = self.patience();
-        waiting.connections = CONNECTIONS;
+        let mut waiting = Waiting::new(self.patience, CONNECTIONS);
         loop {
             match self.block_on(self.ask(endpoint, &request)) {
                 Err(problem) => waiting.wait(self, problem)?,
@@ -402,123 +395,4 @@ impl Endpoint {
 struct Tokens {
     token: Option<String>,
     access_token: Option<String>,
-}
-
-/// How long something has been tried without getting on.
-pub(super) struct Waiting {
-    /// Attempts that may end without a connection.
-    connections: u32,
-    patience: Patience,
-    since: Instant,
-    attempts: u32,
-    pause: Duration,
-}
-
-impl Waiting {
-    /// There was progress: patience starts anew.
-    pub(super) fn progress(&mut self) {
-        self.since = Instant::now();
-        self.attempts = 0;
-        self.pause = self.patience.pause;
-    }
-
-    /// Waits until the next attempt makes sense, or fails with what happened.
-    pub(super) fn wait(&mut self, session: &Session, problem: Problem) -> Result<(), Problem> {
-        self.attempts += 1;
-        if !problem.may_pass() {
-            return Err(problem);
-        }
-        let patience = &self.patience;
-        let pause = problem.retry_after().unwrap_or(self.pause);
-        self.pause = (self.pause * 2).min(patience.pause * 64);
-        let unreachable =
-            matches!(problem, Problem::Connection { .. }) && self.attempts >= self.connections;
-        if unreachable || self.since.elapsed() + pause > patience.total {
-            return Err(Problem::GivenUp {
-                attempts: self.attempts,
-                seconds: self.since.elapsed().as_secs(),
-                last: Box::new(problem),
-            });
-        }
-        session.block_on(session.transport.pause(pause))
-    }
-}
-
-/// A registry's explanation, out of its JSON if it is that, on one line and not long.
-fn words(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Envelope {
-        errors: Vec<Entry>,
-    }
-    #[derive(Deserialize)]
-    struct Entry {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let text = match serde_json::from_slice::<Envelope>(body) {
-        Ok(Envelope { errors }) => {
-            let each = errors
-                .iter()
-                .map(|Entry { code, message }| match message.as_str() {
-                    "" => code.clone(),
-                    message => message.to_owned(),
-                });
-            each.collect::<Vec<_>>().join("; ")
-        }
-        // Pages for people say nothing that the status does not.
-        Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    };
-    let printable = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    printable
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(WORDS)
-        .collect()
-}
-
-/// `application/x-www-form-urlencoded`.
-fn form(fields: &[(&str, String)]) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
-        if !text.is_empty() {
-            text.push('&');
-        }
-        text.push_str(name);
-        text.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    text.push(char::from(byte));
-                }
-                _ => text.push_str(&format!("%{byte:02X}")),
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn explanations_are_short_and_printable() {
-        let json = br#"{"errors":[{"code":"DENIED","message":"no\n way"},{"code":"UNKNOWN"}]}"#;
-        assert_eq!(words(json), "no way; UNKNOWN");
-        assert_eq!(words(b"<html>Bad Gateway</html>"), "");
-        assert_eq!(words(b"try \x1b[31mlater\n"), "try [31mlater");
-        assert_eq!(words(&[b'x'; 1000]).len(), WORDS);
-    }
-
-    #[test]
-    fn forms_are_escaped() {
-        let fields = [
-            ("scope", "repository:a/b:pull".to_owned()),
-            ("x", "ä&".to_owned()),
-        ];
-        assert_eq!(form(&fields), "scope=repository%3Aa%2Fb%3Apull&x=%C3%A4%26");
-    }
 }
