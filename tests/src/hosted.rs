@@ -220,8 +220,7 @@ pub fn begin(env: &Env, arguments: &[&str]) -> Child {
 
 /// Sends Ctrl-C to a program, and waits for its end.
 pub async fn interrupt(child: Child) -> Output {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    kill_process(pid.expect("a process"), Signal::INT).expect("a signal");
+    kill_process(id(&child), Signal::INT).expect("a signal");
     end(child).await
 }
 
@@ -235,19 +234,43 @@ pub async fn end(child: Child) -> Output {
 
 /// Kills `knest` as soon as it says that it begins the step of this title; `false` where it ended
 /// before.
-pub async fn kill_at(mut child: Child, title: &str) -> bool {
+pub async fn kill_at(child: Child, title: &str) -> bool {
+    at(child, title, Signal::KILL).await.0
+}
+
+/// Sends Ctrl-C to `knest` as soon as it says that it begins the step of this title; what it had
+/// said by its end.
+pub async fn interrupt_at(child: Child, title: &str) -> String {
+    let (met, said) = at(child, title, Signal::INT).await;
+    assert!(met, "{title}: {said}");
+    said
+}
+
+/// Signals a program that says that it begins a step; whether it said so, and all that it said.
+async fn at(mut child: Child, title: &str, signal: Signal) -> (bool, String) {
     let title = title.to_owned();
     tokio::task::spawn_blocking(move || {
         let errors = child.stderr.take().expect("its standard error");
-        let begun = |line: &str| line.trim_start_matches([' ', '•']).starts_with(&title);
-        let mut lines = BufReader::new(errors).lines().map_while(Result::ok);
-        let met = lines.any(|line| begun(&line));
-        drop(child.kill());
+        let mut met = false;
+        let mut said = String::new();
+        for line in BufReader::new(errors).lines().map_while(Result::ok) {
+            if !met && line.trim_start_matches([' ', '•']).starts_with(&title) {
+                met = true;
+                kill_process(id(&child), signal).expect("a signal");
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
         drop(child.wait());
-        met
+        (met, said)
     })
     .await
     .expect("a thread")
+}
+
+fn id(child: &Child) -> Pid {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.expect("a process")
 }
 
 /// A program's error output.
