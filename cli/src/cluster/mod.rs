@@ -10,6 +10,7 @@ pub(crate) mod kubeadm;
 pub(crate) mod kubeconfig;
 pub(crate) mod name;
 pub(crate) mod pki;
+pub(crate) mod pool;
 pub(crate) mod quantity;
 pub(crate) mod record;
 pub(crate) mod references;

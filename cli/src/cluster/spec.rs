@@ -3,6 +3,7 @@
 
 use super::address;
 use super::name::ClusterName;
+use super::pool::Pool;
 use super::quantity::Quantity;
 use super::version::Version;
 use crate::failure::{Failure, Result};
@@ -69,6 +70,51 @@ pub(crate) struct VirtinkSpec {
     /// Labels of the host's nodes that may run machines.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) node_selector: BTreeMap<String, String>,
+    /// Whether disks and addresses outlive the machines' pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) persistent: Option<PersistentSpec>,
+}
+
+/// What only persistent machines have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PersistentSpec {
+    pub(crate) host_cni: HostCni,
+    /// Where the nodes' addresses are from.
+    pub(crate) addresses: Pool,
+    /// `None` where the host chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) storage_class: Option<String>,
+    pub(crate) access_mode: AccessMode,
+    pub(crate) volume_mode: VolumeMode,
+}
+
+/// The host's network, which gives machines the addresses that knest asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HostCni {
+    Calico,
+    KubeOvn,
+}
+
+/// From how many of the host's nodes a disk can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum AccessMode {
+    /// One at a time.
+    ReadWriteOnce,
+    /// Several.
+    ReadWriteMany,
+}
+
+/// What a volume holds a disk as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum VolumeMode {
+    /// A file.
+    Filesystem,
+    /// Itself.
+    Block,
 }
 
 /// How the API is reached from outside the host cluster.
@@ -109,6 +155,30 @@ impl ProviderSpec {
         match self {
             Self::Local { node_cidr, .. } => Some(*node_cidr),
             Self::Virtink(_) => None,
+        }
+    }
+
+    /// What only persistent machines on a host cluster have.
+    pub(crate) fn persistent(&self) -> Option<&PersistentSpec> {
+        match self {
+            Self::Local { .. } => None,
+            Self::Virtink(virtink) => virtink.persistent.as_ref(),
+        }
+    }
+}
+
+impl PersistentSpec {
+    /// Checks that there is an address for each of `nodes`, and for one that takes another's place.
+    fn check(&self, nodes: u32) -> Result<()> {
+        let (there, wanted) = (self.addresses.len(), u64::from(nodes) + 1);
+        match there >= wanted {
+            true => Ok(()),
+            false => Err(Failure::usage(format!(
+                "{there} machine addresses are too few: {nodes} nodes need {wanted}"
+            ))
+            .hint(
+                "one more than there are nodes lets a node be replaced before the old one leaves",
+            )),
         }
     }
 }
@@ -169,6 +239,11 @@ impl ClusterSpec {
         if let Some(node_cidr) = self.provider.node_cidr() {
             address::check_node_range(node_cidr, nodes)?;
             ranges.push(("node", node_cidr));
+        }
+        if let Some(persistent) = self.provider.persistent() {
+            persistent.check(nodes)?;
+            let nets = persistent.addresses.nets();
+            ranges.extend(nets.map(|net| ("machine address", net)));
         }
         address::disjoint(&ranges)
     }
@@ -240,6 +315,33 @@ impl fmt::Display for VmmKind {
         f.pad(match self {
             Self::CloudHypervisor => "cloud-hypervisor",
             Self::Qemu => "qemu",
+        })
+    }
+}
+
+impl fmt::Display for HostCni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Calico => "calico",
+            Self::KubeOvn => "kube-ovn",
+        })
+    }
+}
+
+impl fmt::Display for AccessMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteMany => "ReadWriteMany",
+        })
+    }
+}
+
+impl fmt::Display for VolumeMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Filesystem => "Filesystem",
+            Self::Block => "Block",
         })
     }
 }

@@ -1,12 +1,14 @@
 //! `knest create`.
 
+use super::persistent;
 use super::place::{Home, Where, choose};
 use super::{Env, image};
 use crate::cluster::name::ClusterName;
 use crate::cluster::quantity::Quantity;
 use crate::cluster::record::{Phase, Record};
 use crate::cluster::spec::{
-    ClusterSpec, Expose, MachineSpec, NetworkSpec, ProviderSpec, Role, VirtinkSpec, VmmKind,
+    ClusterSpec, Expose, MachineSpec, NetworkSpec, PersistentSpec, ProviderSpec, Role, VirtinkSpec,
+    VmmKind,
 };
 use crate::cluster::version::{self, Version};
 use crate::cluster::{address, kubeconfig, references};
@@ -84,6 +86,8 @@ pub(crate) struct Args {
     /// Labels of the host cluster's nodes that may run machines
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
     node_selector: Vec<(String, String)>,
+    #[command(flatten)]
+    persistent: persistent::Flags,
     /// Virtual CPUs of a control-plane node
     #[arg(long, default_value_t = 2, value_name = "N")]
     control_plane_machine_cpu_cores: u32,
@@ -155,7 +159,11 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
     let _lock = provider.lock(&args.name).await?;
     let known = provider.load(&args.name).await?;
     let network = args.network(&choice.home, known.as_ref()).await;
-    let spec = args.spec(&choice.home, network, known.as_ref())?;
+    let persistent = args
+        .persistent
+        .resolve(&choice.home, known.as_ref())
+        .await?;
+    let spec = args.spec(&choice.home, network, persistent, known.as_ref())?;
     let record = match known {
         Some(record) => resumable(record, &spec)?,
         None => args.new_record(spec, provider)?,
@@ -266,7 +274,9 @@ impl Args {
             ("--install", self.install),
         ];
         let given = given.into_iter().find(|(_, given)| *given).map(|(f, _)| f);
-        given.or_else(|| self.sources.flag())
+        given
+            .or_else(|| self.sources.flag())
+            .or_else(|| self.persistent.flag())
     }
 
     fn machine(&self, role: Role, home: &Home) -> MachineSpec {
@@ -336,6 +346,7 @@ impl Args {
         &self,
         home: &Home,
         network: NetworkSpec,
+        persistent: Option<PersistentSpec>,
         known: Option<&Record>,
     ) -> Result<ClusterSpec> {
         let chosen = known.and_then(|record| record.spec.provider.node_cidr());
@@ -360,6 +371,7 @@ impl Args {
                     namespace: virtink.namespace().into(),
                     expose: self.expose.unwrap_or(Expose::Auto),
                     node_selector: self.node_selector.iter().cloned().collect(),
+                    persistent,
                 })
             }
         };

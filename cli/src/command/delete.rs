@@ -20,6 +20,9 @@ pub(crate) struct Args {
     all: bool,
     #[command(flatten)]
     place: place::Where,
+    /// Keep the disks of persistent nodes: on the host cluster they are the user's from then on
+    #[arg(long)]
+    keep_disks: bool,
     /// How long one deletion may take
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = super::duration)]
     timeout: Duration,
@@ -27,17 +30,18 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
     let cancel = interrupt::token()?;
+    let keep = args.keep_disks;
     if args.all {
         // The first place is the one that is named, or this machine.
         let home = place::all(&args.place, env).await?.swap_remove(0);
         for name in home.provider().names().await? {
-            delete(&name, home.provider(), args.timeout, &cancel, env).await?;
+            delete(&name, home.provider(), keep, args.timeout, &cancel, env).await?;
         }
         return Ok(());
     }
     for name in args.names {
         let home = place::find(&name, &args.place, env).await?;
-        delete(&name, home.provider(), args.timeout, &cancel, env).await?;
+        delete(&name, home.provider(), keep, args.timeout, &cancel, env).await?;
     }
     Ok(())
 }
@@ -45,6 +49,7 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
 async fn delete(
     name: &ClusterName,
     provider: &dyn Provider,
+    keep_disks: bool,
     timeout: Duration,
     cancel: &CancellationToken,
     env: &Env,
@@ -68,7 +73,18 @@ async fn delete(
         record,
         deadline,
     };
-    step::execute(&step::delete_plan(), &mut cx, cancel, OnFailure::Keep).await?;
+    step::execute(
+        &step::delete_plan(keep_disks),
+        &mut cx,
+        cancel,
+        OnFailure::Keep,
+    )
+    .await?;
     env.printer.note(&format!("Cluster {name} is deleted."));
+    if keep_disks {
+        env.printer.note(&format!(
+            "Its disks are kept: PersistentVolumeClaims labelled knest.dev/kept-from={name}."
+        ));
+    }
     Ok(())
 }

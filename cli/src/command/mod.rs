@@ -11,6 +11,7 @@ mod install;
 mod kubeconfig;
 mod list;
 mod man;
+mod persistent;
 mod place;
 mod scale;
 mod setup;

@@ -10,7 +10,7 @@ pub(crate) mod virtink;
 use crate::cluster::name::{ClusterName, NodeName};
 use crate::cluster::record::{Endpoint, NodeRecord, Record};
 use crate::cluster::spec::Role;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::ui::Reporter;
 use async_trait::async_trait;
 use std::net::Ipv4Addr;
@@ -56,6 +56,13 @@ pub(crate) trait Provider: Send + Sync {
     /// follows from it. Pure.
     fn reserve_address(&self, record: &Record, role: Role) -> Result<NodeAddress>;
 
+    /// Gives every node of the record that lacks one an address that no other cluster here has, and
+    /// saves the record; it is returned as it was saved. Nothing to do where [`Self::reserve_address`]
+    /// gave them all.
+    async fn claim_addresses(&self, record: &Record) -> Result<Record> {
+        Ok(record.clone())
+    }
+
     /// Makes what machines are made from: base disks out of images. Reports progress.
     async fn prepare(&self, record: &Record, reporter: &dyn Reporter) -> Result<()>;
 
@@ -86,6 +93,16 @@ pub(crate) trait Provider: Send + Sync {
 
     /// Empties the seeds of these nodes of what is secret: they have booted for good.
     async fn seal(&self, record: &Record, nodes: &[NodeName]) -> Result<()>;
+
+    /// Takes the nodes' disks out of the cluster, so that its end is not theirs, and says what they
+    /// are called. Refused where disks are nothing without their cluster.
+    async fn keep_disks(&self, record: &Record) -> Result<Vec<String>> {
+        Err(Failure::usage(format!(
+            "the disks of cluster {} can't be kept",
+            record.spec.name
+        ))
+        .hint("only persistent clusters, of create --persistent, have disks that can"))
+    }
 
     /// Removes every machine and all that they shared; only the record is left. Works from
     /// whatever an interruption left.

@@ -33,6 +33,18 @@ impl Step for Disks {
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
         cx.provider.prepare(&cx.record, cx.reporter).await
     }
+    async fn undo(&self, cx: &mut Context<'_>) -> Result<()> {
+        // Disks that are filled before their machines are made; all others are shared.
+        if cx.record.spec.provider.persistent().is_none() {
+            return Ok(());
+        }
+        let new: Vec<NodeName> = cx
+            .record
+            .in_state(NodeState::Wanted)
+            .map(|n| n.name.clone())
+            .collect();
+        cx.provider.remove_machines(&cx.record, &new).await
+    }
 }
 
 /// All at once: workers wait for the API by themselves. Control planes that join have a step of their

@@ -4,11 +4,11 @@
 use super::Step;
 use super::leave::{Bury, Drain, Leave};
 use super::machines::{Disks, JoinControlPlanes, Machines, Seal};
-use super::prepare::{Endpoint, Keys, Preflight, WriteRecord};
+use super::prepare::{Addresses, Endpoint, Keys, Preflight, WriteRecord};
 use super::ready::{Api, CoreDns, Nodes};
 use super::resize::Resize;
 use super::rest::{MarkStopped, Resume, Stop};
-use super::teardown::{Forget, ForgetKubeconfig, MarkDeleting, Teardown};
+use super::teardown::{Forget, ForgetKubeconfig, KeepDisks, MarkDeleting, Teardown};
 use super::token::Token;
 use super::{finish::Finish, kubeconfig::Kubeconfig};
 
@@ -17,6 +17,7 @@ pub(crate) fn create_plan() -> Vec<Box<dyn Step>> {
     vec![
         Box::new(Preflight),
         Box::new(WriteRecord),
+        Box::new(Addresses),
         Box::new(Endpoint),
         Box::new(Keys),
         Box::new(Disks),
@@ -38,6 +39,7 @@ pub(crate) fn scale_plan() -> Vec<Box<dyn Step>> {
     vec![
         Box::new(Preflight),
         Box::new(Resize),
+        Box::new(Addresses),
         Box::new(Api),
         Box::new(Bury),
         Box::new(Disks),
@@ -67,12 +69,16 @@ pub(crate) fn start_plan() -> Vec<Box<dyn Step>> {
     ]
 }
 
-/// From whatever is there to nothing.
-pub(crate) fn delete_plan() -> Vec<Box<dyn Step>> {
-    vec![
+/// From whatever is there to nothing; with `keep_disks`, to the disks of persistent nodes.
+pub(crate) fn delete_plan(keep_disks: bool) -> Vec<Box<dyn Step>> {
+    let mut steps: Vec<Box<dyn Step>> = vec![
         Box::new(MarkDeleting),
         Box::new(ForgetKubeconfig),
         Box::new(Teardown),
         Box::new(Forget),
-    ]
+    ];
+    if keep_disks {
+        steps.insert(0, Box::new(KeepDisks));
+    }
+    steps
 }

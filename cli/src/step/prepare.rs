@@ -70,6 +70,24 @@ pub(crate) fn add_nodes(
     Ok(())
 }
 
+/// Where nodes are in a network that others use too, an address is asked for, not just counted.
+pub(super) struct Addresses;
+
+#[async_trait(?Send)]
+impl Step for Addresses {
+    fn title(&self) -> String {
+        "Claiming the nodes' addresses".into()
+    }
+    async fn needed(&self, cx: &Context<'_>) -> Result<bool> {
+        let wanted = cx.record.in_state(NodeState::Wanted).next().is_some();
+        Ok(wanted && cx.record.spec.provider.persistent().is_some())
+    }
+    async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
+        cx.record = cx.provider.claim_addresses(&cx.record).await?;
+        Ok(())
+    }
+}
+
 /// Fixed before the first machine exists, so that it is in the certificates.
 pub(super) struct Endpoint;
 

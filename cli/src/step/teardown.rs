@@ -5,6 +5,21 @@ use crate::cluster::record::Phase;
 use crate::failure::Result;
 use async_trait::async_trait;
 
+/// What the user wants to keep is no part of the cluster when the cluster goes.
+pub(super) struct KeepDisks;
+
+#[async_trait(?Send)]
+impl Step for KeepDisks {
+    fn title(&self) -> String {
+        "Keeping the disks".into()
+    }
+    async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
+        let kept = cx.provider.keep_disks(&cx.record).await?;
+        cx.reporter.detail(&kept.join(", "));
+        Ok(())
+    }
+}
+
 /// From here on nothing but `delete` takes this cluster.
 pub(super) struct MarkDeleting;
 

@@ -10,12 +10,14 @@
 //!                                           └──────────────────────────────────────────────┘  VM
 //! ```
 
+mod cni;
 mod components;
 mod network;
 pub mod nodes;
 mod pki;
 mod plane;
 mod process;
+mod storage;
 pub mod virtink;
 
 pub(crate) use components::PROGRAMS;

@@ -188,7 +188,7 @@ fn webhooks(authority: &Authority) -> [Value; 2] {
 }
 
 /// Applies an object that is in no namespace.
-async fn apply(client: &Client, object: Value) {
+pub(super) async fn apply(client: &Client, object: Value) {
     let object: DynamicObject = serde_json::from_value(object).expect("an object");
     let types = object.types.as_ref().expect("its kind");
     let kind = GroupVersionKind::try_from(types).expect("its kind");

@@ -1,11 +1,16 @@
 //! A cluster's whole life on the host, its machines hollow nodes: what makes them nodes is real.
 
+use std::time::Duration;
+
 use fs_err as fs;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
-use knest_tests::{Hollow, Hosted, Steps, host, need};
+use knest_tests::{Hollow, Hosted, Steps, host, need, wait};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 const CREATE: [&str; 6] = [
     "create",
@@ -77,7 +82,9 @@ async fn a_cluster_from_create_to_delete() {
 async fn ready(scene: &Hosted) -> Vec<String> {
     let client = host::client_of(&scene.env.kubeconfig(), "knest-demo").await;
     let nodes: Api<Node> = Api::all(client);
-    let nodes = nodes.list(&ListParams::default()).await.expect("nodes");
+    // A control plane that is busy may be out of its Service for a moment.
+    let all = ListParams::default();
+    let nodes = wait::until_async("nodes", LIMIT, INTERVAL, async || nodes.list(&all).await).await;
     let ready = nodes.iter().filter(|node| {
         let conditions = node
             .status

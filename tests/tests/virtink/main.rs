@@ -7,4 +7,5 @@ mod faults;
 mod install;
 mod life;
 mod made;
+mod persistent;
 mod refused;

@@ -7,21 +7,30 @@
 //!    │    ──► preflight               what this host can do
 //!    │    ──► endpoint                the API's Service and its addresses
 //!    │    ──► watch, console          machines as they are
+//!    │    ──► persistent ─► cni       what machines that stay need of the host: its network,
+//!    │        claim, fill ─► disk     addresses of their own, and disks
+//!    │    ──► rest                    what only they can: be off, and on again
 //!    └──────► objects ──► api         what is asked of the host; Virtink's own types
 //!   install                           what a host needs first; apart from the rest
 //!   all through host: one kubeconfig context, its calls bounded and its errors explained
 //! ```
 
 mod api;
+mod claim;
+mod cni;
 mod console;
+mod disk;
 mod endpoint;
+mod fill;
 mod host;
 mod index;
 mod install;
 mod lock;
 mod objects;
+mod persistent;
 mod preflight;
 mod provider;
+mod rest;
 mod store;
 mod survey;
 mod watch;
@@ -30,6 +39,7 @@ mod write;
 pub(crate) use host::{Host, HostName, current_context};
 pub(crate) use index::{Place, read as places};
 pub(crate) use install::{Sources, install};
+pub(crate) use persistent::{Wishes, resolve};
 pub(crate) use provider::Virtink;
 pub(crate) use survey::{Line, survey};
 

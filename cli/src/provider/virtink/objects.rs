@@ -3,6 +3,7 @@
 //! ```text
 //! Secret knest-NAME             the record; owner of everything below, so that its end is theirs
 //! Service knest-NAME            the API's address
+//! PersistentVolumeClaim, Job    a persistent node's disk: see `disk`
 //! Secret NODE-user-data         a node's script
 //! VirtualMachine NODE           a node
 //! Lease knest-NAME              held while a command works on the cluster
@@ -12,6 +13,7 @@ use super::api::{
     CloudInit, ContainerRootfs, Cpu, Disk, Empty, Instance, Interface, Kernel, Memory, Network,
     RunPolicy, VirtualMachine, VirtualMachineSpec, Volume,
 };
+use super::{cni, disk};
 use crate::cluster::name::{ClusterName, NodeName};
 use crate::cluster::quantity::Quantity;
 use crate::cluster::record::{NodeRecord, Record};
@@ -34,6 +36,9 @@ pub(super) const ROLE: &str = "knest.dev/role";
 pub(super) const RECORD_TYPE: &str = "knest.dev/record";
 /// The record's key in its Secret.
 pub(super) const RECORD_KEY: &str = "record";
+/// On a record's Secret: the addresses that its nodes have, comma-separated, for other clusters to
+/// see without reading the record.
+pub(super) const ADDRESSES: &str = "knest.dev/addresses";
 /// The one key that Virtink reads in a user-data Secret.
 pub(super) const USER_DATA_KEY: &str = "value";
 /// The API's port, on the machines and on the Service.
@@ -113,9 +118,16 @@ pub(super) fn owner(cluster: &ClusterName, uid: &str) -> OwnerReference {
 }
 
 /// The record's Secret. Secret.
-pub(super) fn record_secret(cluster: &ClusterName, namespace: &str, text: Vec<u8>) -> Secret {
+pub(super) fn record_secret(record: &Record, namespace: &str, text: Vec<u8>) -> Secret {
+    let cluster = &record.spec.name;
+    let taken = record.nodes.iter().filter_map(|n| n.address);
+    let taken: Vec<String> = taken.map(|a| a.to_string()).collect();
     Secret {
-        metadata: meta(name_of(cluster), namespace, cluster, None, None),
+        metadata: ObjectMeta {
+            annotations: (!taken.is_empty())
+                .then(|| BTreeMap::from([(ADDRESSES.into(), taken.join(","))])),
+            ..meta(name_of(cluster), namespace, cluster, None, None)
+        },
         type_: Some(RECORD_TYPE.into()),
         data: Some(BTreeMap::from([(RECORD_KEY.into(), ByteString(text))])),
         ..Secret::default()
@@ -178,8 +190,8 @@ fn machine_labels(cluster: &ClusterName, role: Role) -> BTreeMap<String, String>
     ])
 }
 
-/// A node's machine. Ephemeral: it runs once, since its disk is gone with its pod, and what its
-/// user-data holds is worth nothing by then.
+/// A node's machine. An ephemeral one runs once, since its disk is gone with its pod, and what its
+/// user-data holds is worth nothing by then; a persistent one runs again wherever its pod ends.
 pub(super) fn machine(
     record: &Record,
     virtink: &VirtinkSpec,
@@ -198,18 +210,40 @@ pub(super) fn machine(
         read_only: None,
     };
     let selector = &virtink.node_selector;
+    let persistent = virtink.persistent.as_ref();
+    let (run_policy, root) = match persistent {
+        Some(_) => (RunPolicy::Always, disk::volume(&node.name)),
+        None => {
+            let rootfs = ContainerRootfs {
+                image: spec.rootfs_image.clone(),
+                image_pull_policy: pull.clone(),
+                size: Amount(spec.rootfs_size.to_string()),
+            };
+            let volume = Volume {
+                container_rootfs: Some(rootfs),
+                ..Volume::default()
+            };
+            (RunPolicy::Once, volume)
+        }
+    };
+    let annotations = persistent
+        .zip(node.address)
+        .map(|(p, address)| cni::of(p.host_cni).annotations(address, &node.mac));
     VirtualMachine {
-        metadata: meta(
-            node.name.to_string(),
-            &virtink.namespace,
-            cluster,
-            Some(node.role),
-            Some(owner),
-        ),
+        metadata: ObjectMeta {
+            annotations,
+            ..meta(
+                node.name.to_string(),
+                &virtink.namespace,
+                cluster,
+                Some(node.role),
+                Some(owner),
+            )
+        },
         spec: VirtualMachineSpec {
-            run_policy: Some(RunPolicy::Once),
-            resources: Some(resources(spec)),
-            affinity: Some(apart(cluster, node.role)),
+            run_policy: Some(run_policy),
+            resources: Some(resources(spec, persistent.is_some())),
+            affinity: Some(apart(&machine_labels(cluster, node.role))),
             node_selector: (!selector.is_empty()).then(|| selector.clone()),
             readiness_probe: (node.role == Role::ControlPlane).then(serving),
             instance: Instance {
@@ -237,12 +271,8 @@ pub(super) fn machine(
             },
             volumes: Some(vec![
                 Volume {
-                    container_rootfs: Some(ContainerRootfs {
-                        image: spec.rootfs_image.clone(),
-                        image_pull_policy: pull,
-                        size: Amount(spec.rootfs_size.to_string()),
-                    }),
-                    ..volume(ROOT)
+                    name: ROOT.into(),
+                    ..root
                 },
                 Volume {
                     cloud_init: Some(CloudInit {
@@ -263,19 +293,17 @@ pub(super) fn machine(
     }
 }
 
-/// What a machine asks of its host, and is held to.
-pub(super) fn resources(spec: &MachineSpec) -> ResourceRequirements {
+/// What a machine asks of its host, and is held to. A persistent one's disk is not the host's.
+pub(super) fn resources(spec: &MachineSpec, persistent: bool) -> ResourceRequirements {
     let memory = Amount(Quantity::mib(memory(spec).div_ceil(1 << 20)).to_string());
     let cpu = Amount(format!("{}m", millicpu(spec)));
+    let mut requests = BTreeMap::from([("cpu".into(), cpu), ("memory".into(), memory.clone())]);
+    if !persistent {
+        let disk = Amount(spec.rootfs_size.to_string());
+        requests.insert("ephemeral-storage".into(), disk);
+    }
     ResourceRequirements {
-        requests: Some(BTreeMap::from([
-            ("cpu".into(), cpu),
-            ("memory".into(), memory.clone()),
-            (
-                "ephemeral-storage".into(),
-                Amount(spec.rootfs_size.to_string()),
-            ),
-        ])),
+        requests: Some(requests),
         limits: Some(BTreeMap::from([("memory".into(), memory)])),
         ..ResourceRequirements::default()
     }
@@ -293,13 +321,13 @@ pub(super) fn millicpu(spec: &MachineSpec) -> u32 {
 }
 
 /// On hosts of their own where that can be, in zones of their own before that is given up.
-fn apart(cluster: &ClusterName, role: Role) -> Affinity {
+pub(super) fn apart(labels: &BTreeMap<String, String>) -> Affinity {
     let term = |weight, key: &str| WeightedPodAffinityTerm {
         weight,
         pod_affinity_term: PodAffinityTerm {
             topology_key: key.into(),
             label_selector: Some(LabelSelector {
-                match_labels: Some(machine_labels(cluster, role)),
+                match_labels: Some(labels.clone()),
                 ..LabelSelector::default()
             }),
             ..PodAffinityTerm::default()
@@ -338,7 +366,9 @@ fn serving() -> Probe {
 mod tests {
     use super::*;
     use crate::cluster::fixture;
-    use crate::cluster::spec::ProviderSpec;
+    use crate::cluster::pool::{Pool, release};
+    use crate::cluster::spec::{AccessMode, HostCni, PersistentSpec, ProviderSpec, VolumeMode};
+    use std::collections::BTreeSet;
 
     fn cluster() -> (Record, VirtinkSpec, OwnerReference) {
         let mut record = fixture::record(1, 1);
@@ -346,7 +376,9 @@ mod tests {
             namespace: "clusters".into(),
             expose: Expose::Auto,
             node_selector: BTreeMap::from([("disk".into(), "fast".into())]),
+            persistent: None,
         };
+        record.nodes.iter_mut().for_each(release);
         record.spec.provider = ProviderSpec::Virtink(virtink.clone());
         let owner = owner(&record.spec.name, "11111111-2222-3333-4444-555555555555");
         (record, virtink, owner)
@@ -363,13 +395,39 @@ mod tests {
     }
 
     #[test]
+    fn a_persistent_machine_has_its_own_disk_and_address() {
+        let (mut record, mut virtink, owner) = cluster();
+        virtink.persistent = Some(PersistentSpec {
+            host_cni: HostCni::Calico,
+            addresses: "172.30.0.10-172.30.0.20".parse().unwrap(),
+            storage_class: None,
+            access_mode: AccessMode::ReadWriteOnce,
+            volume_mode: VolumeMode::Filesystem,
+        });
+        let pool: Pool = "172.30.0.10-172.30.0.20".parse().unwrap();
+        pool.assign(&mut record.nodes, &BTreeSet::new()).unwrap();
+        let node = fixture::first(&record, Role::Worker);
+        let machine = machine(&record, &virtink, node, &owner);
+        let secret = record_secret(&record, &virtink.namespace, vec![]);
+        let yaml = [
+            serde_yaml_ng::to_string(&machine.metadata.annotations).unwrap(),
+            serde_yaml_ng::to_string(&machine.spec.volumes).unwrap(),
+            serde_yaml_ng::to_string(&secret.metadata.annotations).unwrap(),
+        ];
+        insta::assert_snapshot!("persistent", yaml.join("---\n"));
+        assert_eq!(machine.spec.run_policy, Some(RunPolicy::Always));
+        let requests = machine.spec.resources.unwrap().requests.unwrap();
+        assert!(!requests.contains_key("ephemeral-storage"));
+    }
+
+    #[test]
     fn the_rest() {
         let (record, virtink, owner) = cluster();
         let name = &record.spec.name;
         let node = fixture::first(&record, Role::Worker);
         let yaml = |object: &dyn erased::Yaml| object.yaml();
         let service = endpoint(name, &virtink.namespace, virtink.expose, &owner);
-        let secret = record_secret(name, &virtink.namespace, b"{}".to_vec());
+        let secret = record_secret(&record, &virtink.namespace, b"{}".to_vec());
         let script = user_data(&record, &virtink.namespace, node, Some("true\n"), &owner);
         insta::assert_snapshot!(
             "the_rest",

@@ -2,11 +2,14 @@
 
 use super::api::VirtualMachine;
 use super::console::Consoles;
+use super::disk;
 use super::endpoint;
+use super::fill::Disks;
 use super::host::{Host, together};
 use super::index::{self, Place};
 use super::lock::{Held, LeaseLock};
 use super::objects::{self, RECORD_TYPE, selector, user_data_name};
+use super::persistent::Persistent;
 use super::preflight;
 use super::store::Records;
 use super::watch::{Machines, ended, waits};
@@ -37,8 +40,8 @@ const GO: Duration = Duration::from_secs(240);
 /// Machines on a host cluster.
 pub(crate) struct Virtink {
     paths: Paths,
-    host: Host,
-    records: Records,
+    pub(super) host: Host,
+    pub(super) records: Records,
     consoles: Consoles,
     /// What is known of the clusters that this process works on.
     known: Mutex<BTreeMap<ClusterName, Known>>,
@@ -125,7 +128,7 @@ impl Virtink {
         Ok(act(all.entry(name.clone()).or_default()))
     }
 
-    async fn watch(&self, name: &ClusterName) -> Result<Arc<Machines>> {
+    pub(super) async fn watch(&self, name: &ClusterName) -> Result<Arc<Machines>> {
         let watch = self.known(name, |known| {
             let new = || Arc::new(Machines::watch(&self.host, name));
             Arc::clone(known.watch.get_or_insert_with(new))
@@ -135,7 +138,7 @@ impl Virtink {
     }
 
     /// Nothing is written once another may be writing.
-    fn held(&self, name: &ClusterName) -> Result<()> {
+    pub(super) fn held(&self, name: &ClusterName) -> Result<()> {
         match self.known(name, |known| known.lock.clone())? {
             Some(lock) if !lock.get() => Err(Failure::host(format!(
                 "the lock on cluster {name} was lost: the host cluster could not be reached for \
@@ -229,6 +232,7 @@ impl Virtink {
         let console = console.unwrap_or_default();
         let state = match ended(vm, pod, watch.told(vm)) {
             None => MachineState::Running,
+            Some(reason) if disk::stays(vm) => MachineState::Stopped { reason },
             // It runs once, and its disk was its pod's.
             Some(reason) => MachineState::Lost { reason },
         };
@@ -283,7 +287,11 @@ impl Provider for Virtink {
     }
 
     async fn preflight(&self, record: &Record) -> Result<()> {
-        preflight::check(&self.host, record, virtink(record)?).await
+        preflight::check(&self.host, record, virtink(record)?).await?;
+        match Persistent::of(record) {
+            Some(persistent) => persistent.check(&self.host, &self.records).await,
+            None => Ok(()),
+        }
     }
 
     async fn lock(&self, name: &ClusterName) -> Result<Box<dyn Lock>> {
@@ -292,7 +300,7 @@ impl Provider for Virtink {
             Ok(lock) => lock,
             // Where this is not allowed, more may be missing: all of it is told at once.
             Err(failure) if failure.kind == Kind::Host => {
-                preflight::check_access(&self.host).await?;
+                preflight::check_access(&self.host, false).await?;
                 return Err(failure);
             }
             Err(failure) => return Err(failure),
@@ -370,9 +378,34 @@ impl Provider for Virtink {
         })
     }
 
-    async fn prepare(&self, _: &Record, _: &dyn Reporter) -> Result<()> {
-        // The host's nodes pull the images, and Virtink makes disks of them.
-        Ok(())
+    async fn claim_addresses(&self, record: &Record) -> Result<Record> {
+        self.claim(record).await
+    }
+
+    /// The host's nodes pull the images, and Virtink makes disks of them that go with their pods;
+    /// only disks that stay are made here.
+    async fn prepare(&self, record: &Record, reporter: &dyn Reporter) -> Result<()> {
+        let Some(persistent) = Persistent::of(record) else {
+            return Ok(());
+        };
+        let name = &record.spec.name;
+        self.held(name)?;
+        let owner = self.records.owner(name)?;
+        let wanted: Vec<&NodeRecord> = record.in_state(NodeState::Wanted).collect();
+        let disks = Disks(&self.host);
+        disks.clear_failed(name).await?;
+        disks.fill(&persistent, &wanted, &owner, reporter).await
+    }
+
+    async fn keep_disks(&self, record: &Record) -> Result<Vec<String>> {
+        let name = &record.spec.name;
+        self.held(name)?;
+        match Persistent::of(record) {
+            Some(_) => Disks(&self.host).keep(name).await,
+            None => Err(Failure::usage(format!(
+                "cluster {name} is not persistent: its disks are its machines' pods'"
+            ))),
+        }
     }
 
     /// Returns once Virtink has been told of every machine: whether they run is seen in
@@ -446,6 +479,9 @@ impl Provider for Virtink {
     }
 
     fn can_stop(&self, record: &Record) -> Result<()> {
+        if Persistent::of(record).is_some() {
+            return Ok(());
+        }
         let name = &record.spec.name;
         Err(Failure::usage(format!(
             "cluster {name} can't be stopped: a machine of its host that is off has lost its disk"
@@ -455,8 +491,9 @@ impl Provider for Virtink {
         )))
     }
 
-    async fn stop_machines(&self, record: &Record, _: &dyn Reporter) -> Result<()> {
-        self.can_stop(record)
+    async fn stop_machines(&self, record: &Record, reporter: &dyn Reporter) -> Result<()> {
+        self.can_stop(record)?;
+        self.halt(record, reporter).await
     }
 
     async fn resume_machines(&self, record: &Record) -> Result<()> {
@@ -466,6 +503,7 @@ impl Provider for Virtink {
             .iter()
             .find(|m| matches!(m.state, MachineState::Lost { .. }));
         match lost {
+            None if Persistent::of(record).is_some() => self.wake(record).await,
             None => Ok(()),
             Some(machine) => Err(Failure::guest(format!(
                 "machine {} is lost, and its disk with it",
@@ -486,7 +524,13 @@ impl Provider for Virtink {
             work.push(self.unmake(node).boxed());
         }
         together(work).await?;
-        self.gone(name, Some(nodes), None).await
+        self.gone(name, Some(nodes), None).await?;
+        if Persistent::of(record).is_some() {
+            for node in nodes {
+                Disks(&self.host).remove(node).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn seal(&self, record: &Record, nodes: &[NodeName]) -> Result<()> {
@@ -518,6 +562,10 @@ impl Provider for Virtink {
         // No such kind, no such machine.
         if removed.is_some() {
             self.gone(name, None, Some(reporter)).await?;
+        }
+        let record = self.known(name, |known| known.record.clone())?;
+        if record.as_ref().and_then(Persistent::of).is_some() {
+            Disks(&self.host).remove_all(name, reporter).await?;
         }
         let service = objects::name_of(name);
         self.host

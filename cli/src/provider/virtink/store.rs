@@ -22,7 +22,7 @@ struct Version {
 
 /// The records of one namespace.
 pub(super) struct Records {
-    host: Host,
+    pub(super) host: Host,
     seen: Mutex<BTreeMap<ClusterName, Version>>,
 }
 
@@ -69,7 +69,7 @@ impl Records {
         let what = format!("writing the record of cluster {name}");
         let text = serde_json::to_vec(record)
             .map_err(|e| Failure::internal("rendering a record").because(e))?;
-        let mut secret = record_secret(name, &self.host.namespace, text);
+        let mut secret = record_secret(record, &self.host.namespace, text);
         let (post, key) = (PostParams::default(), name_of(name));
         let seen = self.seen.lock().ok().and_then(|s| s.get(name).cloned());
         if let Some(version) = &seen {

@@ -1,7 +1,7 @@
 //! The machines of one cluster as their host shows them, kept up to date by watching: any number
 //! of looks costs the host nothing.
 
-use super::api::{Phase, VirtualMachine};
+use super::api::{Phase, RunPolicy, VirtualMachine};
 use super::host::Host;
 use super::objects::selector;
 use crate::cluster::name::ClusterName;
@@ -194,6 +194,8 @@ pub(super) fn ended(
         None => word.into(),
     };
     match vm.status.as_ref()?.phase? {
+        // It is about to run again.
+        _ if vm.spec.run_policy == Some(RunPolicy::Always) => None,
         Phase::Succeeded => Some(words("it powered off")),
         Phase::Failed => Some(words("its VirtualMachine failed")),
         _ => None,
@@ -217,7 +219,7 @@ pub(super) fn waits(vm: &VirtualMachine, pod: Option<&Pod>) -> Option<String> {
 }
 
 /// Why a pod is not running, in the words of whoever keeps it from that.
-fn trouble_of(pod: &Pod) -> Option<String> {
+pub(super) fn trouble_of(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let join = |reason: Option<&String>, message: Option<&String>| match (reason, message) {
         (Some(r), Some(m)) => Some(format!("{r}: {m}")),
@@ -226,8 +228,15 @@ fn trouble_of(pod: &Pod) -> Option<String> {
     let of_container = |container: &ContainerStatus| {
         let state = container.state.as_ref()?;
         let why = match (&state.waiting, &state.terminated) {
-            // That its turn has not come says nothing.
-            (Some(w), _) if w.reason.as_deref() == Some("PodInitializing") => None,
+            // That its turn has not come, or just has, says nothing.
+            (Some(w), _)
+                if matches!(
+                    w.reason.as_deref(),
+                    Some("PodInitializing" | "ContainerCreating")
+                ) =>
+            {
+                None
+            }
             (Some(w), _) => join(w.reason.as_ref(), w.message.as_ref()),
             (_, Some(t)) if t.exit_code != 0 => Some(
                 join(t.reason.as_ref(), t.message.as_ref())

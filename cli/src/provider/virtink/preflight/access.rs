@@ -49,10 +49,26 @@ const ACCESS: [(&str, &str, &[&str]); 6] = [
     ),
 ];
 
+/// What it needs beside that for persistent machines.
+const PERSISTENT: [(&str, &str, &[&str]); 3] = [
+    (
+        "",
+        "persistentvolumeclaims",
+        &["list", "create", "patch", "delete", "deletecollection"],
+    ),
+    (
+        "batch",
+        "jobs",
+        &["list", "create", "patch", "delete", "deletecollection"],
+    ),
+    ("", "events", &["list"]),
+];
+
 /// Everything that is missing, at once.
-pub(in crate::provider::virtink) async fn check(host: &Host) -> Result<()> {
+pub(in crate::provider::virtink) async fn check(host: &Host, persistent: bool) -> Result<()> {
     let mut questions = vec![];
-    for (group, resource, verbs) in ACCESS {
+    let more = PERSISTENT.into_iter().filter(|_| persistent);
+    for (group, resource, verbs) in ACCESS.into_iter().chain(more) {
         for verb in verbs {
             questions.push(may(host, group, resource, verb).boxed());
         }
@@ -117,10 +133,13 @@ mod tests {
                 (first(&rule.api_groups), first(&rule.resources), verbs)
             })
             .collect();
-        let (needed, rest) = granted.split_at(ACCESS.len());
+        let (needed, rest) = granted.split_at(ACCESS.len() + PERSISTENT.len());
         let words = |verbs: &[&str]| verbs.iter().map(|v| (*v).to_owned()).collect();
-        let asked = ACCESS
-            .map(|(group, resource, verbs)| (group.to_owned(), resource.to_owned(), words(verbs)));
+        let asked: Vec<_> = ACCESS
+            .into_iter()
+            .chain(PERSISTENT)
+            .map(|(group, resource, verbs)| (group.to_owned(), resource.to_owned(), words(verbs)))
+            .collect();
         assert_eq!(needed, asked);
         assert!(rest.iter().all(|(_, _, verbs)| verbs == &["list"]));
         let looking = roles.next().unwrap().rules.unwrap();

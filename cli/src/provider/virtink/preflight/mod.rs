@@ -29,7 +29,7 @@ pub(super) async fn check(host: &Host, record: &Record, virtink: &VirtinkSpec) -
         );
     }
     works(host).await?;
-    access::check(host).await?;
+    access::check(host, virtink.persistent.is_some()).await?;
     names::check(host, record).await?;
     ranges::check(host, record).await?;
     let made = names::made(host, &record.spec.name).await?;

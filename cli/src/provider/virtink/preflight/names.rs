@@ -4,10 +4,11 @@ use crate::cluster::name::ClusterName;
 use crate::cluster::record::{NodeState, Record};
 use crate::failure::Result;
 use crate::provider::virtink::api::VirtualMachine;
+use crate::provider::virtink::disk::claim_name;
 use crate::provider::virtink::host::Host;
 use crate::provider::virtink::lock::foreign;
 use crate::provider::virtink::objects::{CLUSTER, name_of, selector, user_data_name};
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
@@ -23,7 +24,12 @@ pub(super) async fn check(host: &Host, record: &Record) -> Result<()> {
     let scripts = wanted().map(|n| user_data_name(&n.name)).collect();
     ours::<Service>(host, cluster, "Service", vec![name_of(cluster)]).await?;
     ours::<VirtualMachine>(host, cluster, "VirtualMachine", machines).await?;
-    ours::<Secret>(host, cluster, "Secret", scripts).await
+    ours::<Secret>(host, cluster, "Secret", scripts).await?;
+    if record.spec.provider.persistent().is_some() {
+        let claims = wanted().map(|n| claim_name(&n.name)).collect();
+        ours::<PersistentVolumeClaim>(host, cluster, "PersistentVolumeClaim", claims).await?;
+    }
+    Ok(())
 }
 
 /// The machines that the cluster has already.

@@ -52,10 +52,11 @@ fn asked(record: &Record, new: &[&NodeRecord], expose: Expose) -> Amounts {
     let mut add = |name: &str, amount: u128| {
         *asked.entry(name.to_owned()).or_default() += amount;
     };
+    let persistent = record.spec.provider.persistent().is_some();
     let mut machines = 0;
     for node in new {
         machines += 1000;
-        let resources = resources(record.spec.machine(node.role));
+        let resources = resources(record.spec.machine(node.role), persistent);
         for (name, amount) in resources.requests.iter().flatten() {
             let amount = amount::parse(&amount.0).unwrap_or_default();
             add(&format!("requests.{name}"), amount);
