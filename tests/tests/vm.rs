@@ -135,7 +135,11 @@ fn a_supervisor_that_is_killed_is_replaced() {
         bench.ok(&["reboot", "demo"]);
     }
     assert_eq!(bench.state("demo"), "running");
-    let console = bench.start(&["console", "demo"]);
+    let mut console = bench.start(&["console", "demo"]);
+    let mut joined = [0; 7];
+    let notes = console.stderr.as_mut().expect("its notes");
+    notes.read_exact(&mut joined).expect("that it has joined");
+    assert_eq!(&joined, b"Console");
     bench.kill("demo", "supervisor");
     // Its console ends, the VM does not.
     assert!(

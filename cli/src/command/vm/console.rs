@@ -25,10 +25,12 @@ pub(super) async fn join(dir: &VmDir, env: &Env) -> Result<Left> {
     vm::ensure_supervisor(dir).await?;
     let console = SocketDir::open(dir.path())?.connect("console.sock").await;
     let console = console.host("connecting to the console")?;
-    if std::io::stdin().is_terminal() {
-        env.printer
-            .note(&format!("Console of VM {}; Ctrl-] leaves it.", dir.name));
-    }
+    let leave = match std::io::stdin().is_terminal() {
+        true => "; Ctrl-] leaves it",
+        false => "",
+    };
+    env.printer
+        .note(&format!("Console of VM {}{leave}.", dir.name));
     let left = vm::session(console).await?;
     if left == Left::Escaped && dir.living()?.is_some() {
         env.printer.note(&format!(

@@ -24,7 +24,8 @@ pub(crate) const WHO: &str = "supervisor.json";
 pub(crate) const LOG: &str = "supervisor.log";
 
 const POLL: Duration = Duration::from_millis(10);
-/// After one ended that was begun here, another one may be about to answer.
+/// After one ended that was begun here, another one may be about to answer; and before one begins, the
+/// last one may be about to end.
 const RIVAL: Duration = Duration::from_secs(3);
 
 /// Whether the one of a directory lives, as far as it wrote down who it is.
@@ -88,6 +89,18 @@ fn spawn(directory: &Path, arguments: &[&str]) -> std::io::Result<Child> {
         .spawn()
 }
 
+/// The lock, also after one that has written down its end and is not gone yet.
+fn alone(directory: &Path) -> Result<FileLock> {
+    let deadline = std::time::Instant::now() + RIVAL;
+    loop {
+        match lock::acquire(&directory.join(LOCK)) {
+            Ok(lock) => return Ok(lock),
+            Err(_) if std::time::Instant::now() < deadline => std::thread::sleep(POLL),
+            Err(failure) => return Err(failure.while_doing("there is a supervisor already")),
+        }
+    }
+}
+
 /// Makes this process the one of a directory: a session of its own, in that directory, its log its
 /// standard error, and the lock held for as long as the answer lives. To be called while the process
 /// has one thread.
@@ -103,8 +116,7 @@ pub(crate) fn begin(directory: &Path) -> Result<FileLock> {
         .with_ansi(false)
         .with_target(false)
         .init();
-    let lock = lock::acquire(&directory.join(LOCK))
-        .map_err(|failure| failure.while_doing("there is a supervisor already"))?;
+    let lock = alone(directory)?;
     write_json(&directory.join(WHO), &Identity::own()?)?;
     Ok(lock)
 }
