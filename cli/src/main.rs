@@ -15,18 +15,30 @@ mod wait;
 mod work;
 
 use clap::Parser;
-use command::{Cli, Env, Verb};
+use command::{Cli, Env, Verb, supervise};
 use failure::{Failure, Result};
 use std::process::ExitCode;
 use ui::Printer;
 
 fn main() -> ExitCode {
+    if let Some(args) = supervise::Args::of_command_line() {
+        // It enters its namespaces while it still is a single thread.
+        let printer = args.global.printer();
+        return ended(
+            printer,
+            environment(printer).and_then(|env| supervise::run(args, &env)),
+        );
+    }
     let cli = Cli::parse();
-    let printer = Printer {
-        output: cli.global.output,
-        quiet: cli.global.quiet,
-    };
-    match dispatch(cli.verb, printer) {
+    let printer = cli.global.printer();
+    ended(
+        printer,
+        environment(printer).and_then(|env| dispatch(cli.verb, &env)),
+    )
+}
+
+fn ended(printer: Printer, result: Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             printer.failure(&failure);
@@ -35,18 +47,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(verb: Verb, printer: Printer) -> Result<()> {
-    let env = Env {
-        printer,
-        paths: paths::Paths::from_env()?,
-    };
-    // The supervisor enters its namespaces while it still is a single thread.
-    if let Verb::Supervise(args) = verb {
-        return command::supervise::run(args, &env);
-    }
+fn environment(printer: Printer) -> Result<Env> {
+    let paths = paths::Paths::from_env()?;
+    Ok(Env { printer, paths })
+}
+
+fn dispatch(verb: Verb, env: &Env) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::host("starting the runtime").because(e))?;
-    runtime.block_on(command::run(verb, &env))
+    runtime.block_on(command::run(verb, env))
 }

@@ -57,6 +57,16 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 }
 
+impl Global {
+    /// What writes as they say.
+    pub(crate) fn printer(&self) -> Printer {
+        Printer {
+            output: self.output,
+            quiet: self.quiet,
+        }
+    }
+}
+
 /// What knest can be asked to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -96,9 +106,6 @@ pub(crate) enum Verb {
     Man(man::Args),
     /// Print knest's version and what it makes by default
     Version,
-    /// Keep one cluster's machines, or one VM, running
-    #[command(hide = true)]
-    Supervise(supervise::Args),
 }
 
 /// What every verb is given beside its own flags.
@@ -213,8 +220,6 @@ pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
         Verb::Completion(args) => completion::run(args, env),
         Verb::Man(args) => man::run(&args, env),
         Verb::Version => version::run(env),
-        // It must enter its namespaces before there is a second thread: see `main`.
-        Verb::Supervise(_) => Err(Failure::internal("supervise was not dispatched by main")),
     }
 }
 

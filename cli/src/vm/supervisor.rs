@@ -86,6 +86,8 @@ fn whole_life(dir: &VmDir, spec: &VmSpec, paths: &Paths, living: Option<&Identit
     })
 }
 
+/// What is over when the VM runs is boxed, and so given back: this future, and the stack that it went
+/// over, last as long as the VM.
 async fn live(
     dir: &VmDir,
     spec: &VmSpec,
@@ -94,15 +96,18 @@ async fn live(
     entry: Option<Entry>,
 ) -> Result<End> {
     if let Some(entry) = entry {
-        network_up(dir, spec, entry).await?;
+        Box::pin(network_up(dir, spec, entry)).await?;
     }
     let daemons = match spec.shares.is_empty() {
         true => vec![],
-        false => daemons::start(&daemons::find_virtiofsd(&paths.programs())?, &spec.shares).await?,
+        false => {
+            let program = daemons::find_virtiofsd(&paths.programs())?;
+            Box::pin(daemons::start(&program, &spec.shares)).await?
+        }
     };
     let vm = match living {
-        Some(process) => attach(process).await,
-        None => start(dir, spec, paths, &daemons).await,
+        Some(process) => Box::pin(attach(process)).await,
+        None => Box::pin(start(dir, spec, paths, &daemons)).await,
     };
     let end = match vm {
         Ok(vm) => watch_over(&vm, spec).await,
