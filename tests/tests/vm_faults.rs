@@ -169,6 +169,18 @@ impl Drop for Mount {
 
 /// What the error has to name, and the arguments.
 const REFUSED: &[(&str, &[&str])] = &[
+    (
+        "--max-cpus 1 is less than --cpus 2",
+        &["run", "--kernel", "Spin", "--max-cpus", "1"],
+    ),
+    (
+        "--max-memory 512Mi is less than --memory 1Gi",
+        &["run", "--kernel", "Spin", "--max-memory", "512Mi"],
+    ),
+    (
+        "a multiple of 128Mi",
+        &["run", "--kernel", "Spin", "--max-memory", "1100Mi"],
+    ),
     ("Demo", &["run", "x", "--name", "Demo"]),
     ("IMAGE|DISK", &["run"]),
     (

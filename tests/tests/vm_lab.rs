@@ -7,8 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use fs_err as fs;
+use knest_tests::env::program;
 use knest_tests::{Console, Env, Snapshot, Steps, images, lab, need, wait};
-use serde_json::Value;
+use knest_vmm::virtiofsd::{Share, Virtiofsd, flavor};
+use serde_json::{Value, json};
 
 const NAME: &str = "demo";
 const IMAGE: &str = "test.local/shell:v1";
@@ -54,8 +56,12 @@ fn an_image_to_a_shell_on_the_console() {
         "--detach",
         "--cpus",
         "1",
+        "--max-cpus",
+        "2",
         "--memory",
         "256Mi",
+        "--max-memory",
+        "512Mi",
         "--root-size",
         "64Mi",
         "--share",
@@ -95,7 +101,24 @@ fn an_image_to_a_shell_on_the_console() {
         );
         console.until("\nsize 2048");
     });
-    steps.step("reboot, with the share", || {
+    steps.step("a CPU and memory, plugged into the running guest", || {
+        let body = r#"{"desired_vcpus": 2, "desired_ram": 536870912}"#;
+        env.succeed(&["vm", "api", NAME, "PUT", "vm.resize", body]);
+        console.types("cd /sys/devices/system; until [ -e cpu/cpu1 ]; do sleep 1; done; echo 1 >cpu/cpu1/online");
+        console.types("for m in memory/memory*/state; do echo online >$m 2>/dev/null; done");
+        console.types("echo has $(nproc) CPUs, $(($(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) >> 18))");
+        console.until("\nhas 2 CPUs, 1");
+    });
+    let late = steps.step("a share, plugged into the running guest", || {
+        let late = Late::serve(&env);
+        let body = json!({"id": "late", "tag": "late", "socket": late.socket()}).to_string();
+        let added = env.succeed(&["vm", "api", NAME, "PUT", "vm.add-fs", &body]);
+        assert!(added.contains("\"bdf\""), "{added}");
+        console.types("mkdir -p /late; until mount -t virtiofs late /late; do sleep 1; done 2>/dev/null; cat /late/hello");
+        console.until("\nlater");
+        late
+    });
+    steps.step("reboot, with the shares", || {
         env.succeed(&["vm", "reboot", NAME]);
         wait::until("the shell again", BOOT, POLL, || {
             let seen = console.seen();
@@ -117,6 +140,7 @@ fn an_image_to_a_shell_on_the_console() {
         assert!(console.ends(), "knest vm console");
         assert!(other.ends(), "the other knest vm console");
     });
+    late.stop();
     wait::until("--rm", Duration::from_secs(30), POLL, || {
         let directory = env.state().join("knest/vms").join(NAME);
         if directory.exists() {
@@ -179,6 +203,43 @@ fn a_node_image_to_a_login_and_its_power_button() {
     let state = env.state();
     let allowed: [&Path; 3] = [&home, &data, &state];
     snapshot.assert_nothing_left(Duration::from_secs(30), &allowed);
+}
+
+/// A directory that nobody shared with the VM when it started, served by knest-vmm.
+struct Late {
+    runtime: tokio::runtime::Runtime,
+    daemon: Virtiofsd,
+}
+
+impl Late {
+    fn serve(env: &Env) -> Self {
+        let directory = env.home().join("late");
+        fs::create_dir(&directory).expect("a directory");
+        fs::write(directory.join("hello"), "later\n").expect("a file");
+        let program = program("virtiofsd").expect("virtiofsd, which the lab needs");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let daemon = runtime.block_on(async {
+            let flavor = flavor(&program, BOOT).await.expect("its kind");
+            let socket = env.home().join("late.sock");
+            Virtiofsd::start(Share::new(program, flavor, directory, socket))
+        });
+        Self {
+            runtime,
+            daemon: daemon.expect("a daemon"),
+        }
+    }
+
+    fn socket(&self) -> &Path {
+        &self.daemon.share().socket
+    }
+
+    fn stop(self) {
+        let stopped = self.runtime.block_on(self.daemon.stop());
+        stopped.expect("the daemon's end");
+    }
 }
 
 /// An image with a shell and nothing else, and the machine's kernel, in a store of the test's.

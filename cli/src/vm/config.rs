@@ -16,8 +16,12 @@ pub(super) fn share_socket(index: usize) -> PathBuf {
 pub(super) fn render(spec: &VmSpec) -> VmConfig {
     let shares = spec.shares.iter().enumerate();
     VmConfig {
-        cpus: Some(CpusConfig::fixed(spec.cpus)),
+        cpus: Some(CpusConfig {
+            max_vcpus: spec.max_cpus.unwrap_or(spec.cpus),
+            ..CpusConfig::fixed(spec.cpus)
+        }),
         memory: Some(MemoryConfig {
+            hotplug_size: room(spec),
             // virtiofsd reads and writes the guest's memory.
             shared: !spec.shares.is_empty(),
             ..MemoryConfig::of(spec.memory)
@@ -43,6 +47,12 @@ pub(super) fn render(spec: &VmSpec) -> VmConfig {
         pvpanic: true,
         ..VmConfig::default()
     }
+}
+
+/// What may be plugged; none, to Cloud Hypervisor, is not 0.
+fn room(spec: &VmSpec) -> Option<u64> {
+    let room = spec.max_memory?.saturating_sub(spec.memory);
+    (room > 0).then_some(room)
 }
 
 fn disk(disk: &DiskSpec) -> DiskConfig {
@@ -76,5 +86,19 @@ mod tests {
         let config = render(&spec());
         assert_eq!(knest_vmm::validate::problems(&config), []);
         insta::assert_snapshot!(serde_json::to_string_pretty(&config).unwrap());
+    }
+
+    #[test]
+    fn room_to_grow() {
+        let spec = VmSpec {
+            max_cpus: Some(8),
+            max_memory: Some(3 << 30),
+            ..spec()
+        };
+        let config = render(&spec);
+        assert_eq!(knest_vmm::validate::problems(&config), []);
+        let (cpus, memory) = (config.cpus.unwrap(), config.memory.unwrap());
+        assert_eq!((cpus.boot_vcpus, cpus.max_vcpus), (2, 8));
+        assert_eq!((memory.size, memory.hotplug_size), (1 << 30, Some(2 << 30)));
     }
 }

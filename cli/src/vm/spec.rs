@@ -33,8 +33,14 @@ pub(crate) struct VmSpec {
     pub(crate) initramfs: Option<PathBuf>,
     pub(crate) cmdline: String,
     pub(crate) cpus: u32,
+    /// What a resize may come to; `cpus` where unset.
+    #[serde(default)]
+    pub(crate) max_cpus: Option<u32>,
     /// Bytes.
     pub(crate) memory: u64,
+    /// What a resize may come to, in bytes; `memory` where unset.
+    #[serde(default)]
+    pub(crate) max_memory: Option<u64>,
     /// In the order in which the guest finds them.
     pub(crate) disks: Vec<DiskSpec>,
     pub(crate) net: Option<NetSpec>,
@@ -279,7 +285,9 @@ pub(crate) mod testing {
             initramfs: None,
             cmdline: "console=hvc0".into(),
             cpus: 2,
+            max_cpus: None,
             memory: 1 << 30,
+            max_memory: None,
             disks: vec![
                 DiskSpec {
                     path: "disk.qcow2".into(),

@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const COMMAND_LINE: &str = "console=ttyS0 console=hvc0 root=/dev/vda rw";
 /// Less holds no guest at all.
 const MEMORY_MIN: Quantity = Quantity::mib(32);
+/// What a guest can be given at once (Cloud Hypervisor, ACPI hot-plug).
+const MEMORY_STEP: Quantity = Quantity::mib(128);
 /// So that the end of a log can be shown.
 const LOG_MIN: Quantity = Quantity::of(256 << 10);
 /// How long a guest may take that is stopped because its `run` was interrupted.
@@ -61,9 +63,15 @@ pub(crate) struct Args {
     /// Virtual CPUs
     #[arg(long, default_value_t = 2, value_name = "N")]
     cpus: u32,
+    /// How many it may be given while it runs [default: --cpus]
+    #[arg(long, value_name = "N")]
+    max_cpus: Option<u32>,
     /// Memory
     #[arg(long, default_value_t = Quantity::gib(1), value_name = "QUANTITY")]
     memory: Quantity,
+    /// How much it may be given while it runs, in steps of 128Mi [default: --memory]
+    #[arg(long, value_name = "QUANTITY")]
+    max_memory: Option<Quantity>,
     /// Size of the root disk that is made of IMAGE
     #[arg(long, default_value_t = Quantity::gib(8), value_name = "QUANTITY")]
     root_size: Quantity,
@@ -228,7 +236,9 @@ impl Args {
             initramfs,
             cmdline: self.cmdline.clone(),
             cpus: self.cpus,
+            max_cpus: self.max_cpus,
             memory: self.memory.bytes(),
+            max_memory: self.max_memory.map(Quantity::bytes),
             disks,
             net: self.net(env)?,
             shares: shares.collect::<Result<_>>()?,
@@ -245,12 +255,18 @@ impl Args {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        if !(1..=254).contains(&self.cpus) {
-            return Err(Failure::usage(format!(
-                "a VM has 1 to 254 CPUs, not {}",
-                self.cpus
-            )));
+        let most = self.max_cpus.unwrap_or(self.cpus);
+        for count in [self.cpus, most] {
+            if !(1..=254).contains(&count) {
+                let text = format!("a VM has 1 to 254 CPUs, not {count}");
+                return Err(Failure::usage(text));
+            }
         }
+        if most < self.cpus {
+            let text = format!("--max-cpus {most} is less than --cpus {}", self.cpus);
+            return Err(Failure::usage(text));
+        }
+        self.check_room()?;
         for (what, size, least) in [
             ("memory", self.memory, MEMORY_MIN),
             ("log", self.log_size, LOG_MIN),
@@ -262,6 +278,21 @@ impl Args {
             }
         }
         Ok(())
+    }
+
+    fn check_room(&self) -> Result<()> {
+        let Some(most) = self.max_memory else {
+            return Ok(());
+        };
+        let memory = self.memory;
+        let refused = match most.bytes().checked_sub(memory.bytes()) {
+            None => format!("--max-memory {most} is less than --memory {memory}"),
+            Some(room) if !room.is_multiple_of(MEMORY_STEP.bytes()) => format!(
+                "--max-memory {most} is not --memory {memory} and a multiple of {MEMORY_STEP}"
+            ),
+            Some(_) => return Ok(()),
+        };
+        Err(Failure::usage(refused))
     }
 
     fn net(&self, env: &Env) -> Result<Option<NetSpec>> {
