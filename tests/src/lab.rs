@@ -70,8 +70,11 @@ pub fn inside() -> bool {
     std::env::var_os("LAB").is_some()
 }
 
-/// How often a lab is booted whose host stands still, which is QEMU's doing and says nothing of knest.
+/// How often a lab is booted when what ends it is QEMU's doing and says nothing of knest: its emulated host
+/// stands still, or its emulation of nested virtualization loses the guest's state.
 const BOOTS: usize = 3;
+/// Cloud Hypervisor's words for the second.
+const LOST: &str = "Guest likely triple-faulted";
 
 /// Boots the lab with the calling test itself as its command. Its steps' times, and what it kept for
 /// reading, come back from there. Panics with all that it said unless it passed.
@@ -101,8 +104,15 @@ pub fn run_this_test_with(test: &str, limit: Duration, variables: &[(&str, &Path
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         let still = output.status.code() == Some(125)
             && stderr.contains("lab: the emulated host stands still");
-        if still && boot < BOOTS {
-            println!("{test}: the lab's host stood still; it is booted again");
+        let lost = !output.status.success()
+            && (stdout.contains(LOST) || stderr.contains(LOST) || says(out.path(), LOST));
+        if (still || lost) && boot < BOOTS {
+            let what = if still {
+                "host stood still"
+            } else {
+                "guest was lost"
+            };
+            println!("{test}: the lab's {what}; it is booted again");
             continue;
         }
         let timings = std::fs::read_to_string(out.path().join("timings")).unwrap_or_default();
@@ -113,6 +123,13 @@ pub fn run_this_test_with(test: &str, limit: Duration, variables: &[(&str, &Path
         }
         return;
     }
+}
+
+/// Whether a file below a directory has this in it.
+fn says(directory: &Path, words: &str) -> bool {
+    let mut grep = Command::new("grep");
+    grep.args(["-rqF", words]).arg(directory);
+    grep.status().is_ok_and(|status| status.success())
 }
 
 /// Saves what the lab kept from the temporary directory that goes with this test.
