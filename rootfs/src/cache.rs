@@ -121,7 +121,7 @@ impl Cache {
     ) -> Result<CloneKind> {
         let lock = Lock::shared(&disk.with_extension("lock"))?;
         let mut kinds = kinds.to_vec();
-        if kinds.contains(&CloneKind::Overlay) && kinds.len() > 1 && !remember(disk, destination) {
+        if kinds.contains(&CloneKind::Overlay) && !remember(disk, destination) && kinds.len() > 1 {
             // A disk that does not know of its clone may be removed any time.
             kinds.retain(|kind| *kind != CloneKind::Overlay);
         }

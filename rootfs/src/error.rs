@@ -241,6 +241,9 @@ pub enum Problem {
     /// An access control list that is not in the kernel's format.
     #[error("malformed POSIX access control list")]
     Acl,
+    /// Something of a directory that would mean something else in a layer, or nothing.
+    #[error("a layer cannot hold {0}")]
+    Unpackable(&'static str),
     /// More entries than a disk may reasonably need.
     #[error("more than {0} entries or {1} bytes of names and attributes")]
     TooManyEntries(u64, u64),

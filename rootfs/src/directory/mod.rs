@@ -5,9 +5,11 @@
 //!                                                                  [read] contents ─▶ BodySink
 //! ```
 //! What it finds is told in the same terms as a layer's entries, so nothing behind it knows the
-//! difference.
+//! difference. [pack] writes them as a layer, for an image of the directory.
 
+mod header;
 mod list;
+mod pack;
 mod read;
 mod walk;
 

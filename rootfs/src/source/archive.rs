@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
 
 use super::layout::parse_index;
+use super::section::section;
 use super::select::{Selected, select};
 use super::{Blob, BlobSource};
 use crate::digest::{Digest, HashingReader};
@@ -70,7 +71,9 @@ impl BlobSource for Archive {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Blob + '_>> {
         match self.blobs.get(&blob.digest) {
             Some(Place::Memory(bytes)) => Ok(Box::new(Cursor::new(bytes))),
-            Some(&Place::File { offset, size }) => Ok(Box::new(section(&self.file, offset, size))),
+            Some(&Place::File { offset, size }) => {
+                Ok(Box::new(section(self.file.file(), offset, size)))
+            }
             None => Err(Error::MissingBlob {
                 digest: blob.digest,
                 origin: self.to_string(),
@@ -294,7 +297,7 @@ fn identify(
         [0x28, 0xb5, 0x2f, 0xfd] => media::LAYER_ZSTD,
         _ => return Ok((media::LAYER, diff_id)),
     };
-    let mut reader = HashingReader::new(section(file, offset, size));
+    let mut reader = HashingReader::new(section(file.file(), offset, size));
     io::copy(&mut reader, &mut io::sink()).map_err(|error| reading()(error))?;
     Ok((media_type, reader.digest()))
 }
@@ -348,47 +351,5 @@ impl Input for FileInput<'_> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let bytes = i64::try_from(bytes).map_err(|_| io::ErrorKind::UnexpectedEof)?;
         self.0.seek_relative(bytes)
-    }
-}
-
-/// A part of a file, read without moving the file's own position, so that threads can share it.
-fn section(file: &File, start: u64, length: u64) -> Section<'_> {
-    Section {
-        file,
-        start,
-        length,
-        position: 0,
-    }
-}
-
-struct Section<'a> {
-    file: &'a File,
-    start: u64,
-    length: u64,
-    position: u64,
-}
-
-impl Read for Section<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.length.saturating_sub(self.position);
-        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let count = self
-            .file
-            .file()
-            .read_at(&mut buffer[..most], self.start + self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for Section<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(delta) => self.length.checked_add_signed(delta),
-            SeekFrom::Current(delta) => self.position.checked_add_signed(delta),
-        };
-        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
     }
 }

@@ -29,14 +29,26 @@ impl Memory {
         layers: impl IntoIterator<Item = (Vec<u8>, Compression)>,
     ) -> Result<Memory> {
         let mut blobs = HashMap::new();
-        let mut diff_ids = Vec::new();
-        let mut descriptors = Vec::new();
+        let mut described = Vec::new();
         for (tar, compression) in layers {
-            diff_ids.push(Digest::of(&tar).to_string());
+            let diff_id = Digest::of(&tar);
             let (bytes, media_type) =
                 pack(tar, compression).map_err(|error| Error::malformed("layer", error))?;
-            descriptors.push(insert(&mut blobs, bytes, media_type));
+            described.push((diff_id, insert(&mut blobs, bytes, media_type)));
         }
+        let mut image = Memory::of_layers(platform, described)?;
+        image.blobs.extend(blobs);
+        Ok(image)
+    }
+
+    /// The documents of an image whose layers, oldest first, are elsewhere: each one's digest
+    /// unpacked, and its blob.
+    pub(super) fn of_layers(
+        platform: &Platform,
+        layers: impl IntoIterator<Item = (Digest, Descriptor)>,
+    ) -> Result<Memory> {
+        let mut blobs = HashMap::new();
+        let (diff_ids, descriptors): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
         let config = serde_json::json!({
             "architecture": platform.architecture,
             "os": platform.os,

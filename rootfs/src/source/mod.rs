@@ -2,11 +2,13 @@
 //! the image; what the documents mean is [`Image`](crate::Image)'s business, and so is verifying them.
 
 mod archive;
+mod directory;
 mod layout;
 mod memory;
 mod reference;
 #[cfg(feature = "registry")]
 pub mod registry;
+mod section;
 mod select;
 
 use std::fmt;
@@ -14,6 +16,7 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 pub use archive::Archive;
+pub use directory::PlainDirectory;
 pub use layout::Layout;
 pub(crate) use layout::{LAYOUT_FILE, blob_path, read_index};
 pub use memory::Memory;
