@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use knest_rootfs::source::Memory;
 use knest_rootfs::{
     BlobSource, BuildOptions, Compression, Digest, Error, Image, Layer, Platform, Problem, Result,
-    Wishes, build,
+    Store, Wishes, build,
 };
 use support::tar::{Item, device, directory, file, hard_link, header, symlink, whiteout, write};
 use support::{build_at, image, kernel};
@@ -636,4 +636,44 @@ fn a_full_disk_at_every_stage() {
         }
     }
     assert!(unwritten_bodies > 5 && unwritten_metadata > 5);
+}
+
+/// The same under the store: what is there is whole, the name means nothing, and with room again it
+/// goes well.
+#[test]
+fn a_full_disk_under_the_store() {
+    let Some(place) = kernel::Mounted::memory() else {
+        return;
+    };
+    let directory = place.path().join("store");
+    let store = Store::open(&directory).unwrap();
+    let source = image(&[vec![file("a", noise(1))], vec![file("b", noise(2))]]);
+    let load = || store.load(&source, "image", &Platform::host(), Wishes::default());
+    let used = |path: &Path| -> u64 {
+        let files = std::fs::read_dir(path).unwrap();
+        files
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum()
+    };
+    let (blobs, partial) = (directory.join("blobs/sha256"), directory.join("partial"));
+    for pages in (4..200).step_by(7) {
+        place.limit(pages * 4096);
+        let error = load().unwrap_err();
+        let Error::File { source: cause, .. } = &error else {
+            panic!("with {pages} pages: {error:?}")
+        };
+        assert_eq!(cause.kind(), std::io::ErrorKind::StorageFull, "{error:?}");
+        assert!(store.list().unwrap().is_empty());
+        for blob in std::fs::read_dir(&blobs).unwrap() {
+            let path = blob.unwrap().path();
+            let name = format!("sha256:{}", path.file_name().unwrap().display());
+            assert_eq!(Digest::of(&std::fs::read(&path).unwrap()).to_string(), name);
+        }
+        if partial.exists() {
+            assert_eq!(used(&partial), 0, "with {pages} pages");
+        }
+    }
+    place.limit(1 << 30);
+    load().unwrap();
+    assert_eq!(store.list().unwrap().len(), 1);
 }

@@ -26,7 +26,7 @@ fn check(disk: &Path, layers: &[Vec<Item>]) {
     if let Some(found) = debugfs::listing(disk) {
         assert_same(&debugfs::without_values(&expected), &found);
     }
-    if let Some(mounted) = kernel::Mounted::new(disk, "ro") {
+    if let Some(mounted) = kernel::Mounted::new(disk) {
         assert_same(&expected, &mounted.listing());
     }
 }
@@ -353,7 +353,7 @@ fn twenty_thousand_long_names() {
     let path = directory.path().join("disk.raw");
     build_at(&image(&[layer]), &path, 256 * MIB).unwrap();
     fsck(&path);
-    if let Some(mounted) = kernel::Mounted::new(&path, "ro") {
+    if let Some(mounted) = kernel::Mounted::new(&path) {
         for index in [0, 1, 777, 19_999] {
             assert!(mounted.path().join(name(index)).exists());
         }
@@ -388,7 +388,7 @@ fn a_sparse_file_of_five_gibibytes() {
     let path = directory.path().join("disk.raw");
     build_at(&source, &path, 64 * MIB).unwrap();
     fsck(&path);
-    if let Some(mounted) = kernel::Mounted::new(&path, "ro") {
+    if let Some(mounted) = kernel::Mounted::new(&path) {
         use std::os::unix::fs::FileExt;
         let file = std::fs::File::open(mounted.path().join("huge")).unwrap();
         assert_eq!(file.metadata().unwrap().len(), SIZE);
@@ -415,7 +415,7 @@ fn the_kernel_can_write_to_it() {
     let path = directory.path().join("disk.raw");
     build_at(&image(&items()), &path, 256 * MIB).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let Some(mounted) = kernel::Mounted::new(&path, "rw") else {
+    let Some(mounted) = kernel::Mounted::writable(&path) else {
         return;
     };
     let new = mounted.path().join("new");

@@ -7,12 +7,13 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use knest_rootfs::{
     BuildOptions, Cache, CloneKind, DiskFormat, Error, Image, Platform, Wishes, clone_disk,
 };
 use support::tar::file;
-use support::{build_at, image, met};
+use support::{build_at, image, needed};
 
 const SIZE: u64 = 64 << 20;
 
@@ -80,6 +81,72 @@ fn a_failed_or_killed_build_leaves_no_disk() {
     assert!(!torn.exists());
 }
 
+/// A clone that reads from a disk keeps it, wherever it was moved to beside its first place.
+#[test]
+fn a_disk_that_a_clone_reads_from_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path().join("disks")).unwrap();
+    let machine = directory.path().join("machine");
+    std::fs::create_dir(&machine).unwrap();
+    let disk = cached(&cache, "a");
+    let (new, clone) = (machine.join("new"), machine.join("disk"));
+    let kind = cache
+        .clone_disk(&disk, &new, &[CloneKind::Overlay])
+        .unwrap();
+    assert_eq!(kind, CloneKind::Overlay);
+    std::fs::rename(&new, &clone).unwrap();
+    let listed = cache.list().unwrap().remove(0);
+    let refused = cache.remove(&listed);
+    let Err(Error::InUse { by, .. }) = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(by.canonicalize().unwrap(), clone.canonicalize().unwrap());
+    let later = SystemTime::now() + Duration::from_secs(60);
+    assert!(cache.prune(later, 0).unwrap().is_empty());
+    assert!(disk.exists());
+    std::fs::remove_file(&clone).unwrap();
+    // A copy has all of it.
+    cache.clone_disk(&disk, &clone, &[CloneKind::Copy]).unwrap();
+    assert!(cache.remove(&listed).unwrap());
+    assert_eq!(std::fs::read_dir(&machine).unwrap().count(), 1);
+}
+
+#[test]
+fn what_nobody_asked_for_goes_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::open(directory.path()).unwrap();
+    let now = SystemTime::now();
+    let disks = ["a", "b", "c"].map(|name| cached(&cache, name));
+    for (disk, age) in disks.iter().zip([300, 200, 100]) {
+        let file = std::fs::File::open(disk).unwrap();
+        file.set_modified(now - Duration::from_secs(age)).unwrap();
+    }
+    let listed: Vec<_> = cache.list().unwrap();
+    let order: Vec<_> = listed.iter().map(|disk| disk.path.clone()).collect();
+    assert_eq!(order, disks);
+    let before = now - Duration::from_secs(250);
+    let removed = cache.prune(before, u64::MAX).unwrap();
+    assert_eq!(removed.len(), 1, "by age");
+    assert_eq!(removed[0].path, disks[0]);
+    // Asking for one is using it.
+    cached(&cache, "b");
+    let most = listed[1].allocated;
+    let removed = cache.prune(before, most).unwrap();
+    assert_eq!(removed.len(), 1, "by size");
+    assert_eq!(removed[0].path, disks[2]);
+    assert!(disks[1].exists());
+}
+
+/// The cache's disk of an image of one file with this content.
+fn cached(cache: &Cache, content: &str) -> std::path::PathBuf {
+    let source = image(&[vec![file("a", content)]]);
+    let image = Image::resolve(&source, &Platform::host()).unwrap();
+    cache
+        .disk(&source, &image, &BuildOptions::new(SIZE))
+        .unwrap()
+        .path
+}
+
 fn base(directory: &Path) -> std::path::PathBuf {
     let path = directory.join("base.raw");
     build_at(&image(&[vec![file("a", vec![7; 100_000])]]), &path, SIZE).unwrap();
@@ -128,7 +195,7 @@ fn clones() {
 #[test]
 fn qemu_accepts_the_overlay() {
     let lacking = Command::new("qemu-img").arg("--version").output().err();
-    if !met(
+    if !needed(
         "qemu",
         lacking.map(|error| format!("qemu-img cannot be run: {error}")),
     ) {

@@ -124,7 +124,15 @@ pub fn met(test: &str, needs: &[Need]) -> bool {
 
 /// Says that a test is skipped, for a reason found while it ran.
 pub fn skip(test: &str, reason: &str) {
-    let line = format!("SKIP {test}: {reason}");
+    note(&format!("SKIP {test}: {reason}"));
+}
+
+/// Says that a test that runs leaves something out.
+pub fn partly(test: &str, reason: &str) {
+    note(&format!("PARTLY {test}: {reason}"));
+}
+
+fn note(line: &str) {
     println!("{line}");
     if let Some(path) = std::env::var_os("KNEST_SKIPS") {
         let appended = OpenOptions::new()

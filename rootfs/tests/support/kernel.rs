@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use knest_rootfs::Digest;
 
-use super::{Bytes, Found, Kind, Listing, met};
+use super::{Bytes, Found, Kind, Listing, met, needed};
 
 /// A file system mounted somewhere; unmounted when dropped.
 #[derive(Debug)]
@@ -19,14 +19,28 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// `None`, and a word about it, where mounting is not possible.
-    pub fn new(disk: &Path, options: &str) -> Option<Mounted> {
-        Mounted::of("ext4", disk, &format!("loop,{options}"))
+    /// `None`, and a word about it, where mounting is not possible; the test has more to look at.
+    pub fn new(disk: &Path) -> Option<Mounted> {
+        let mounted = Mounted::of("ext4", disk, "loop,ro");
+        met("mount", mounted.as_ref().err().cloned())
+            .then_some(mounted)?
+            .ok()
     }
 
-    /// An empty file system in memory.
+    /// To be written to. `None` where a test can do nothing.
+    pub fn writable(disk: &Path) -> Option<Mounted> {
+        Mounted::needed(Mounted::of("ext4", disk, "loop,rw"))
+    }
+
+    /// An empty file system in memory. `None` where a test can do nothing.
     pub fn memory() -> Option<Mounted> {
-        Mounted::of("tmpfs", Path::new("none"), "size=1g")
+        Mounted::needed(Mounted::of("tmpfs", Path::new("none"), "size=1g"))
+    }
+
+    fn needed(mounted: Result<Mounted, String>) -> Option<Mounted> {
+        needed("mount", mounted.as_ref().err().cloned())
+            .then_some(mounted)?
+            .ok()
     }
 
     /// Makes it full after so many bytes.
@@ -39,18 +53,17 @@ impl Mounted {
         assert!(mount.unwrap().success(), "{options}");
     }
 
-    fn of(kind: &str, what: &Path, options: &str) -> Option<Mounted> {
+    fn of(kind: &str, what: &Path, options: &str) -> Result<Mounted, String> {
         let directory = tempfile::tempdir().unwrap();
         let output = Command::new("mount")
             .args(["-t", kind, "-o", options])
             .args([what, directory.path()])
             .output();
-        let reason = match output {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Some(format!("mount cannot be run: {error}")),
-        };
-        met("mount", reason).then(|| Mounted { directory })
+        match output {
+            Ok(output) if output.status.success() => Ok(Mounted { directory }),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Err(format!("mount cannot be run: {error}")),
+        }
     }
 
     pub fn path(&self) -> &Path {

@@ -20,8 +20,12 @@ pub mod reference;
 pub mod tar;
 pub mod unpack;
 
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 pub use listing::{Bytes, Found, Kind, Listing, assert_same};
 
@@ -41,37 +45,39 @@ pub fn build_at(source: &Memory, path: &Path, size: u64) -> Result<Disk> {
     build(source, &image, path, &BuildOptions::new(size))
 }
 
-/// Whether a need of a test is met; says so when it is not, and fails when it must be.
+/// Whether a need of a part of a test is met; says so once when it is not, and fails when it must
+/// be. `make test` counts such a test as run in part.
 pub fn met(need: &str, reason: Option<String>) -> bool {
-    let Some(reason) = reason else { return true };
-    let required = std::env::var("KNEST_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name == need),
-        "{need} is required, but {reason}"
-    );
-    eprintln!(
-        "SKIP {}: {reason}",
-        std::thread::current().name().unwrap_or("test")
-    );
-    false
+    met_or("PARTLY", need, reason)
 }
 
 /// As [`met`], for a test that does nothing without: `make test` counts it as skipped.
 pub fn needed(need: &str, reason: Option<String>) -> bool {
-    let said = reason.clone().unwrap_or_default();
-    let met = met(need, reason);
-    if !met && let Some(path) = std::env::var_os("KNEST_SKIPS") {
-        use std::io::Write;
-        let name = std::thread::current().name().unwrap_or("test").to_owned();
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path);
-        file.unwrap()
-            .write_all(format!("SKIP {name}: {said}\n").as_bytes())
-            .unwrap();
+    met_or("SKIP", need, reason)
+}
+
+fn met_or(verdict: &str, need: &str, reason: Option<String>) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let Some(reason) = reason else { return true };
+    let required = std::env::var("KNEST_REQUIRE").unwrap_or_default();
+    let mut required = required.split(',').map(str::trim);
+    assert!(
+        !required.any(|name| name == need || name == "all"),
+        "{need} is required, but {reason}"
+    );
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test");
+    if SAID.lock().unwrap().insert(format!("{test} {need}")) {
+        let line = format!("{verdict} {test}: {reason}");
+        eprintln!("{line}");
+        if let Some(path) = std::env::var_os("KNEST_SKIPS") {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            file.unwrap()
+                .write_all(format!("{line}\n").as_bytes())
+                .unwrap();
+        }
     }
-    met
+    false
 }
 
 fn lacks(program: &str) -> Option<String> {
@@ -95,13 +101,13 @@ pub fn fsck(disk: &Path) -> bool {
 }
 
 pub fn resize(disk: &Path, size: u64) -> bool {
-    if !met(
+    if !needed(
         "fsck",
         lacks("resize2fs").filter(|_| which("resize2fs").is_none()),
     ) {
         return false;
     }
-    let file = std::fs::OpenOptions::new().write(true).open(disk).unwrap();
+    let file = OpenOptions::new().write(true).open(disk).unwrap();
     file.set_len(size).unwrap();
     let output = Command::new("resize2fs").arg(disk).output().unwrap();
     assert!(
