@@ -64,6 +64,17 @@ impl Table {
         self.push(row);
     }
 
+    /// A number that must not be smaller than the bar.
+    pub(crate) fn at_least(&mut self, figure: &str, value: f64, bar: f64, unit: &str, how: &str) {
+        let row = Row {
+            figure: figure.into(),
+            found: format!("{value:.1} {unit}  ({how})"),
+            bar: format!(">= {bar} {unit}"),
+            missed: value < bar,
+        };
+        self.push(row);
+    }
+
     pub(crate) fn skip(&mut self, figure: &str, reason: &str) {
         let row = Row {
             figure: figure.into(),
