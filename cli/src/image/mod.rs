@@ -9,4 +9,4 @@ mod store;
 pub(crate) use failure::failure;
 pub(crate) use origin::{DIRECTORY, Origin};
 pub(crate) use registries::Registries;
-pub(crate) use store::{missing, names, platform, pull, store, stored};
+pub(crate) use store::{local, missing, names, platform, pull, store, stored};

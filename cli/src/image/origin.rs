@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// The prefixes that say what kind of image lies there.
 const PREFIXES: [&str; 3] = ["oci:", "oci-archive:", "docker-archive:"];
-/// The prefix of a plain directory, which is no image, but may become a disk as one does.
+/// The prefix of a plain directory, which is no image, but becomes a disk or one layer as it is.
 pub(crate) const DIRECTORY: &str = "dir:";
 
 /// Where an image comes from.

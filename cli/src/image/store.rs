@@ -1,12 +1,13 @@
 //! The image store: what is there, and what is not yet. All functions block.
 
-use super::{Registries, failure};
-use crate::failure::{Failure, Result};
+use super::{DIRECTORY, Registries, failure};
+use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
 use crate::work::Task;
 use knest_rootfs::source::registry::Registry;
-use knest_rootfs::source::{Layout, Reference};
-use knest_rootfs::{Error, Image, Named, Platform, Store};
+use knest_rootfs::source::{self, Layout, PlainDirectory, Reference};
+use knest_rootfs::{BlobSource, Error, Image, Named, Platform, Store};
+use std::path::Path;
 
 /// Opens this user's store.
 pub(crate) fn store(paths: &Paths) -> Result<Store> {
@@ -48,6 +49,22 @@ pub(crate) fn stored(store: &Store, name: &str) -> Result<Option<Layout>> {
         }
     }
     Ok(None)
+}
+
+/// The image that lies on this machine, as it was typed; a plain directory is packed into one, in
+/// this directory meanwhile.
+pub(crate) fn local(
+    place: &str,
+    platform: &Platform,
+    scratch: &Path,
+    task: &Task,
+) -> Result<Box<dyn BlobSource>> {
+    let Some(directory) = place.strip_prefix(DIRECTORY) else {
+        return source::open(place).map_err(failure);
+    };
+    fs_err::create_dir_all(scratch).host("making knest's cache")?;
+    let packed = PlainDirectory::pack(directory.as_ref(), scratch, platform, task.wishes());
+    Ok(Box::new(packed.map_err(failure)?))
 }
 
 /// Copies a registry's image into the store, under its full name.

@@ -1,6 +1,6 @@
 //! `knest image inspect`.
 
-use super::{Env, RegistryArgs, long, no_image, store};
+use super::{Env, RegistryArgs, long, store};
 use crate::failure::Result;
 use crate::image::{self, Origin, failure};
 use knest_rootfs::source::registry::Registry;
@@ -9,8 +9,8 @@ use serde_json::json;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "IMAGE is a name of the store's, oci:DIR[:TAG], oci-archive:FILE or \
-    docker-archive:FILE; with --remote a name in a registry, of which only the \
+    after_help = "IMAGE is a name of the store's, oci:DIR[:TAG], oci-archive:FILE, \
+    docker-archive:FILE, or dir:DIR, of which it says what `load` makes; with --remote a name in a registry, of which only the \
     documents are read."
 )]
 pub(crate) struct Args {
@@ -33,7 +33,13 @@ pub(super) async fn run(args: Args, env: &Env) -> Result<()> {
             let source = source::open(&place).map_err(failure)?;
             resolve(source.as_ref(), &host)?
         }
-        Origin::Directory(_) => return Err(no_image(&args.image)),
+        Origin::Directory(_) => {
+            let (place, scratch) = (args.image.clone(), env.paths.cache.clone());
+            long(env, &format!("Packing {place}"), move |task| {
+                resolve(image::local(&place, &host, &scratch, task)?.as_ref(), &host)
+            })
+            .await?
+        }
         Origin::Registry(reference) if args.remote => {
             let registries = args.registry.registries(env)?;
             long(env, &format!("Asking for {reference}"), move |task| {

@@ -161,13 +161,6 @@ pub(super) async fn fetch_missing<'a>(
     Ok(())
 }
 
-/// That a directory was named where an image has to be.
-fn no_image(place: &str) -> Failure {
-    Failure::usage(format!("{place} is a directory of files, no image")).hint(format!(
-        "a disk of it: knest image export {place} --disk FILE"
-    ))
-}
-
 /// Bytes for people.
 fn size(bytes: u64) -> String {
     match bytes {
