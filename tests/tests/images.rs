@@ -146,10 +146,11 @@ fn a_registry_gets_what_a_host_cluster_pulls() {
             .output();
         succeeds(&built.expect("the script"));
     });
-    let inspect = |name: &str| -> Value {
+    let inspect = |name: &str, more: &[&str]| -> Value {
         let image = format!("docker://{repository}/{name}");
         let output = Command::new(&skopeo)
             .args(["inspect", "--tls-verify=false", &image])
+            .args(more)
             .output();
         let output = output.expect("skopeo");
         succeeds(&output);
@@ -167,13 +168,13 @@ fn a_registry_gets_what_a_host_cluster_pulls() {
         ("container-rootfs-base:latest", "dev.knest.root", "/rootfs"),
         (&node, "dev.knest.root", "/rootfs"),
     ] {
-        let image = inspect(name);
+        let image = inspect(name, &[]);
         assert_eq!(image["Labels"][label], value, "{name}: {image}");
     }
     // As it travels: the bar is what its download may cost.
-    let layers = inspect(&node)["LayersData"].take();
+    let layers = inspect(&node, &["--raw"])["layers"].take();
     let sizes = layers.as_array().into_iter().flatten();
-    let bytes: u64 = sizes.filter_map(|layer| layer["Size"].as_u64()).sum();
+    let bytes: u64 = sizes.filter_map(|layer| layer["size"].as_u64()).sum();
     assert!((1 << 20..350 << 20).contains(&bytes), "{bytes}: {layers}");
 }
 
