@@ -164,6 +164,7 @@ impl Noise {
                 word.copy_from_slice(&number.to_le_bytes()[..word.len()]);
             }
             let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Regular);
             header.set_size(bytes);
             header.set_mode(0o644);
             let path = format!("usr/{layer}/{}/file-{file:06}", file / 200);
