@@ -39,6 +39,8 @@ pub struct Hosted {
     pub env: Env,
     /// The administrator's client.
     pub client: Client,
+    /// Whether virt-controller is the real one.
+    real: bool,
     player: Option<Player>,
     /// The last to go.
     pub host: Host,
@@ -61,6 +63,7 @@ impl Hosted {
         Self {
             env,
             client,
+            real,
             player,
             host,
         }
@@ -72,9 +75,9 @@ impl Hosted {
     }
 
     /// Plays with other machines.
-    pub fn play(&mut self, real: bool, guests: impl Guests) {
+    pub fn play(&mut self, guests: impl Guests) {
         self.stop_playing();
-        self.player = Some(Player::start(&self.host, real, guests));
+        self.player = Some(Player::start(&self.host, self.real, guests));
     }
 
     /// The objects of a kind in a namespace.

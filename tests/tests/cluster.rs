@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use knest_tests::{Cluster, Env, Snapshot, Steps, alone, images, need};
+use fs_err as fs;
+use knest_tests::{Cluster, Env, Snapshot, Steps, alone, images, need, wait};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const NAME: &str = "demo";
@@ -103,6 +106,69 @@ fn control_planes_come_and_go() {
     assert_eq!(cluster.get(&["configmap", "kept"])["data"]["key"], "value");
     steps.step("delete", || cluster.knest(&["delete", NAME]));
     cluster.assert_nothing_left(&snapshot);
+}
+
+/// Nothing of a cluster but its files is left when its host loses power: all else can be killed. The
+/// disk that its node begins as is a ready one.
+#[test]
+fn a_cluster_outlives_its_processes() {
+    need!(Cluster, Full);
+    let _turn = alone();
+    let steps = Steps::of("power loss");
+    let env = Env::new().with_variable("KNEST_CACHE_DIR", images::cache());
+    images::link(&env);
+    let snapshot = Snapshot::take(&[env.root()]);
+    let cluster = Cluster::new(env, NAME);
+    let disk = cluster.env.home().join("node.raw");
+    let root = format!("file:{}", disk.display());
+    let root = ["--control-plane-machine-rootfs-image", &root];
+    steps.step("its disk, by itself", || {
+        let disk = disk.to_string_lossy();
+        let export = ["image", "export", "knest.dev/node:v1.37.2", "--disk", &disk];
+        cluster.knest(&[&export[..], &["--size", "8Gi"]].concat())
+    });
+    steps.step("create, one node", || {
+        cluster.knest(&[&["create", NAME, "--vmm", "qemu"][..], &root].concat())
+    });
+    let before = addresses(&cluster);
+    drop(cluster.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"]));
+    steps.step("kill -9 of all its processes", || kill(&snapshot));
+    steps.step("start", || cluster.knest(&["start", NAME]));
+    assert_eq!(addresses(&cluster), before);
+    assert_eq!(ready_nodes(&cluster), 1);
+    assert_eq!(cluster.get(&["configmap", "kept"])["data"]["key"], "value");
+    steps.step("delete", || cluster.knest(&["delete", NAME]));
+    fs::remove_file(&disk).expect("its disk");
+    cluster.assert_nothing_left(&snapshot);
+}
+
+/// Every process that has come since, the supervisor, its VMMs and its way out alike.
+fn kill(snapshot: &Snapshot) {
+    let killed = Duration::from_secs(20);
+    let mut programs = String::new();
+    wait::until(
+        "no process left",
+        killed,
+        Duration::from_millis(200),
+        || {
+            let processes = snapshot.since().processes;
+            for process in &processes {
+                programs.push_str(process);
+                let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
+                let pid = pid.and_then(Pid::from_raw).expect("a process");
+                let killed = kill_process(pid, Signal::KILL);
+                assert!(matches!(killed, Ok(()) | Err(Errno::SRCH)), "{killed:?}");
+            }
+            if processes.is_empty() {
+                Ok(())
+            } else {
+                Err(processes)
+            }
+        },
+    );
+    for program in ["qemu", "supervise"] {
+        assert!(programs.contains(program), "{program}: {programs}");
+    }
 }
 
 /// The nodes' addresses, by name.

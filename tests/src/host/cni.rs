@@ -1,6 +1,7 @@
 //! What Calico and Kube-OVN show of themselves on a host's API: definitions with the fields that
 //! knest reads, and objects of a test's choice. No network is behind them; that pods get the
-//! addresses which they ask for by annotation is the [`player`](crate::player)'s.
+//! addresses which they ask for by annotation is the [`player`](crate::player)'s, and the API server
+//! takes no other one for them.
 
 use std::net::Ipv4Addr;
 
@@ -14,6 +15,9 @@ use super::virtink::apply;
 
 const CALICO: &str = "crd.projectcalico.org";
 const KUBE_OVN: &str = "kubeovn.io";
+/// By what a pod asks for an address, and how it is written there.
+const CALICO_ASKS: (&str, [&str; 2]) = ("cni.projectcalico.org/ipAddrs", ["[\\\"", "\\\"]"]);
+const KUBE_OVN_ASKS: (&str, [&str; 2]) = ("ovn.kubernetes.io/ip_address", ["", ""]);
 
 impl Host {
     /// Calico with one pool, and those addresses of its first 64 in use.
@@ -21,6 +25,7 @@ impl Host {
         let kinds = [("IPPool", "ippools"), ("IPAMBlock", "ipamblocks")];
         self.define(CALICO, &kinds).await;
         let client = self.client().await;
+        enforce(&client, CALICO_ASKS).await;
         let first = pool.split('/').next().expect("an address");
         let allocations: Vec<Value> = (0..64)
             .map(|place| used.contains(&place).then_some(0).into())
@@ -42,6 +47,7 @@ impl Host {
         let kinds = [("Subnet", "subnets"), ("IP", "ips")];
         self.define(KUBE_OVN, &kinds).await;
         let client = self.client().await;
+        enforce(&client, KUBE_OVN_ASKS).await;
         let spec = json!({"cidrBlock": subnet, "gateway": gateway, "default": true});
         apply(&client, object(KUBE_OVN, "Subnet", "ovn-default", &spec)).await;
         for (number, address) in used.iter().enumerate() {
@@ -64,6 +70,38 @@ impl Host {
             .await;
         }
     }
+}
+
+/// A pod that asks for an address has that one or none.
+async fn enforce(client: &Client, (asks, [before, after]): (&str, [&str; 2])) {
+    let is = |kind: &str, spec: &Value| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+            "metadata": {"name": "addresses"}, "spec": spec,
+        })
+    };
+    let asked = format!("object.metadata.annotations['{asks}']");
+    let given = format!("\"{before}\" + object.status.podIP + \"{after}\"");
+    let policy = json!({
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [{
+            "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/status"],
+            "operations": ["UPDATE"],
+        }]},
+        "matchConditions": [
+            {"name": "has-one", "expression": "has(object.status.podIP)"},
+            {"name": "asks", "expression": format!(
+                "has(object.metadata.annotations) && '{asks}' in object.metadata.annotations"
+            )},
+        ],
+        "validations": [{
+            "expression": format!("{asked} == {given}"),
+            "messageExpression": format!("\"it asks for \" + {asked} + \", not \" + {given}"),
+        }],
+    });
+    let binding = json!({"policyName": "addresses", "validationActions": ["Deny"]});
+    apply(client, is("ValidatingAdmissionPolicy", &policy)).await;
+    apply(client, is("ValidatingAdmissionPolicyBinding", &binding)).await;
 }
 
 fn object(group: &str, kind: &str, name: &str, spec: &Value) -> Value {

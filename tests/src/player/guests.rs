@@ -24,6 +24,17 @@ pub struct Machine {
     pub logs: PathBuf,
 }
 
+/// What a Job's pod runs.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The UID of its pod.
+    pub pod: String,
+    /// The image of its container.
+    pub image: String,
+    /// What the container is run with; paths on its claim are where the claim is on this machine.
+    pub arguments: Vec<String>,
+}
+
 /// How a machine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -48,8 +59,20 @@ pub trait Guests: Send + 'static {
     fn state(&mut self, pod: &str) -> State;
     /// Asks it to turn itself off.
     fn press_power_button(&mut self, pod: &str);
-    /// Turns it off and forgets it; nothing if it is not known.
+    /// Turns it off, or ends a task, and forgets it; nothing if it is not known.
     fn stop(&mut self, pod: &str);
+    /// Begins what a Job's pod runs.
+    ///
+    /// # Errors
+    ///
+    /// Why it can't be; its pod then fails.
+    fn begin(&mut self, _: Task) -> Result<(), String> {
+        Ok(())
+    }
+    /// How a task ended, or why it failed; `None` while it runs.
+    fn ended(&mut self, _pod: &str) -> Option<Result<(), String>> {
+        Some(Ok(()))
+    }
 }
 
 /// Machines that do nothing at all, but heed their power button.

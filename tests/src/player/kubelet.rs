@@ -2,6 +2,7 @@
 //! says for what; its end and its readiness show in its status; once it is to go it goes.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use fs_err as fs;
@@ -11,7 +12,8 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 
-use super::scene::{Scene, Started};
+use super::scene::{Runs, Scene, Started};
+use super::task::{mounts, task};
 use super::{Machine, State};
 use crate::host::nodes;
 
@@ -81,6 +83,7 @@ impl Scene {
     /// Its volumes first: one that lacks a Secret waits, as a kubelet has it wait.
     async fn start(&mut self, pod: &Pod, uid: String) -> kube::Result<()> {
         let mut user_data = None;
+        let mut places = vec![];
         let mut disk = self.setting.directory.join(&uid);
         for volume in pod
             .spec
@@ -89,7 +92,10 @@ impl Scene {
         {
             match self.volume(pod, volume).await? {
                 Ok(Mounted::Secret(secret)) => user_data = user_data.or(secret),
-                Ok(Mounted::Claim(claim)) => disk = self.setting.directory.join(claim),
+                Ok(Mounted::Claim(claim)) => {
+                    disk = self.setting.directory.join(claim);
+                    places.extend(mounts(pod, &volume.name).map(|path| (path, disk.clone())));
+                }
                 Ok(Mounted::Other) => {}
                 Err(missing) => return self.complain(pod, "FailedMount", &missing).await,
             }
@@ -98,33 +104,40 @@ impl Scene {
             Ok(address) => address,
             Err(taken) => return self.complain(pod, "FailedCreatePodSandBox", &taken).await,
         };
-        let owner = pod
-            .owner_references()
-            .iter()
-            .find(|owner| owner.kind == "VirtualMachine");
+        let owner = |kind| {
+            let owners = pod.owner_references().iter();
+            owners.into_iter().find(|owner| owner.kind == kind)
+        };
         let name = pod.labels().get(MACHINE);
-        if let (Some(owner), Some(name)) = (owner, name) {
-            let machine = Machine {
-                pod: uid.clone(),
-                instance: owner.uid.clone(),
-                name: name.clone(),
-                address,
-                user_data,
-                disk,
-                logs: self.setting.logs.clone(),
-            };
-            let made = fs::create_dir_all(&machine.disk).map_err(|error| error.to_string());
-            if let Err(error) = made.and_then(|()| self.setting.guests.start(machine)) {
-                return self.set_phase(pod, "Failed", &error).await;
+        let (runs, begun) = match (owner("VirtualMachine"), name, owner("Job")) {
+            (Some(owner), Some(name), _) => {
+                let machine = Machine {
+                    pod: uid.clone(),
+                    instance: owner.uid.clone(),
+                    name: name.clone(),
+                    address,
+                    user_data,
+                    disk: disk.clone(),
+                    logs: self.setting.logs.clone(),
+                };
+                let start = |()| self.setting.guests.start(machine);
+                (Runs::Machine, directory(&disk).and_then(start))
             }
+            (_, _, Some(_)) => {
+                let begin = |()| self.setting.guests.begin(task(pod, uid.clone(), &places));
+                (Runs::Task, directory(&disk).and_then(begin))
+            }
+            _ => (Runs::Other, Ok(())),
+        };
+        if let Err(error) = begun {
+            return self.set_phase(pod, "Failed", &error).await;
         }
         let ready = pod.spec.as_ref().is_none_or(|spec| probe(spec).is_none());
-        let machine = owner.is_some();
         self.started.insert(
             uid,
             Started {
                 address,
-                machine,
+                runs,
                 ready,
             },
         );
@@ -134,24 +147,25 @@ impl Scene {
     async fn look_at_running(&mut self, pod: &Pod, uid: &str) -> kube::Result<()> {
         let Some(&Started {
             address,
-            machine,
+            runs,
             ready,
         }) = self.started.get(uid)
         else {
             return Ok(());
         };
-        if machine {
-            match self.setting.guests.state(uid) {
-                // The VMM stays for Virtink's daemon to see that the machine is off.
-                State::Running | State::Off => {}
-                State::Failed(why) => return self.set_phase(pod, "Failed", &why).await,
+        match runs {
+            // The VMM stays for Virtink's daemon to see that the machine is off.
+            Runs::Machine => {
+                if let State::Failed(why) = self.setting.guests.state(uid) {
+                    return self.set_phase(pod, "Failed", &why).await;
+                }
             }
-        } else if pod
-            .owner_references()
-            .iter()
-            .any(|owner| owner.kind == "Job")
-        {
-            return self.set_phase(pod, "Succeeded", "").await;
+            Runs::Task => match self.setting.guests.ended(uid) {
+                Some(Ok(())) => return self.set_phase(pod, "Succeeded", "").await,
+                Some(Err(why)) => return self.set_phase(pod, "Failed", &why).await,
+                None => {}
+            },
+            Runs::Other => {}
         }
         let Some(probe) = pod.spec.as_ref().and_then(probe) else {
             return Ok(());
@@ -293,6 +307,10 @@ impl Scene {
     fn pods_in(&self, pod: &Pod) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default())
     }
+}
+
+fn directory(path: &Path) -> Result<(), String> {
+    fs::create_dir_all(path).map_err(|error| error.to_string())
 }
 
 /// What a volume gives a pod.

@@ -19,8 +19,9 @@ mod guests;
 mod kubelet;
 mod pod;
 mod scene;
+mod task;
 
-pub use guests::{Guests, Machine, Nothing, State};
+pub use guests::{Guests, Machine, Nothing, State, Task};
 
 use crate::Host;
 use crate::background::Background;

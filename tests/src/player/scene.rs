@@ -33,8 +33,16 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) address: Ipv4Addr,
-    pub(super) machine: bool,
+    pub(super) runs: Runs,
     pub(super) ready: bool,
+}
+
+/// What a pod runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    Machine,
+    Task,
+    Other,
 }
 
 /// All of it.

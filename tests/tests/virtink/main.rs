@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a failure here is the test's failure")]
 
 mod choice;
+mod disks;
 mod faults;
 mod install;
 mod life;

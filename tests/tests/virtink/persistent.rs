@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use knest_tests::hosted::{errors, interrupt, kill_at};
 use knest_tests::player::{Guests, Nothing};
 use knest_tests::{Hollow, Hosted, Steps, host, need, wait};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -79,6 +79,7 @@ async fn the_published_line() {
     }
     let left = scene.left("default").await;
     assert!(!left.iter().any(|l| l.starts_with("Job")), "{left:?}");
+    another_address_is_refused(&scene).await;
     a_lost_pod_comes_back(&scene).await;
 
     let output = interrupt(knest).await;
@@ -89,6 +90,21 @@ async fn the_published_line() {
         "{said}"
     );
     scene.nothing_left("default").await;
+}
+
+/// A pod that asks for an address gets no other one, whoever plays the host's network.
+async fn another_address_is_refused(scene: &Hosted) {
+    let pods = scene.api::<Pod>("default");
+    let worker = ListParams::default().labels("virtink.io/vm.name=demo-worker-2");
+    let pod = pods.list(&worker).await.expect("pods").items.remove(0);
+    let other = "10.244.0.200";
+    let other = serde_json::json!({"status": {"podIP": other, "podIPs": [{"ip": other}]}});
+    let (name, manner, other) = (pod.name_any(), PatchParams::default(), Patch::Merge(other));
+    let refused = async || match pods.patch_status(&name, &manner, &other).await {
+        Err(error) if error.to_string().contains("it asks for") => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    wait::until_async("a refusal", LIMIT, INTERVAL, refused).await;
 }
 
 /// With the same address and the same disk.
@@ -219,6 +235,8 @@ async fn what_the_host_can_not_give_is_refused() {
     refused("has no kube-ovn", &with(["--host-cluster-cni", "kube-ovn"]));
     refused("flannel", &with(["--host-cluster-cni", "flannel"]));
     refused("Sometimes", &with(["--access-mode", "Sometimes"]));
+    let many = with(["--access-mode", "ReadWriteMany"]);
+    refused("0 can be used ReadWriteMany as Filesystem", &many);
     refused("--provider", &with(["--provider", "local"]));
     assert_eq!(scene.left("default").await, BTreeSet::new());
 }
@@ -263,9 +281,12 @@ async fn a_cluster_outlives_its_pods() {
     let client = host::client_of(&scene.env.kubeconfig(), "knest-demo").await;
     let keys: Api<ConfigMap> = Api::default_namespaced(client.clone());
     let key = serde_json::json!({"metadata": {"name": "key"}, "data": {"a": "b"}});
-    let key = serde_json::from_value(key).expect("a ConfigMap");
-    let told = keys.create(&PostParams::default(), &key).await;
-    drop(told.expect("etcd takes it"));
+    let key: ConfigMap = serde_json::from_value(key).expect("a ConfigMap");
+    let told = async || match keys.create(&PostParams::default(), &key).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        told => told.map(drop),
+    };
+    wait::until_async("etcd takes it", LIMIT, INTERVAL, told).await;
     let before = machines(&scene, "default").await;
     let before: Vec<&str> = before.iter().map(address).collect();
 
@@ -283,10 +304,33 @@ async fn a_cluster_outlives_its_pods() {
 
     let now = machines(&scene, "default").await;
     assert_eq!(now.iter().map(address).collect::<Vec<_>>(), before);
-    let kept = keys.get("key").await.expect("etcd has it");
+    let kept = async || keys.get("key").await;
+    let kept = wait::until_async("etcd has it", LIMIT, INTERVAL, kept).await;
     assert_eq!(kept.data.unwrap_or_default()["a"], "b");
+    let scale = ["scale", "demo", "--worker-machine-count", "0"];
+    steps.step("scale to no worker", || drop(scene.ends(0, &scale)));
+    only_the_control_plane_has_anything(&scene).await;
     steps.step("delete", || drop(scene.ends(0, &["delete", "demo"])));
     scene.nothing_left("default").await;
+}
+
+/// The worker that left has left its disk and its address too.
+async fn only_the_control_plane_has_anything(scene: &Hosted) {
+    wait::until_async("one disk", LIMIT, INTERVAL, async || {
+        let left = scene.left("default").await;
+        let disks = left
+            .iter()
+            .filter(|l| l.starts_with("PersistentVolumeClaim"));
+        let disks: Vec<_> = disks.cloned().collect();
+        match disks == ["PersistentVolumeClaim demo-control-plane-1-root"] {
+            true => Ok(()),
+            false => Err(disks),
+        }
+    })
+    .await;
+    let record = scene.api::<Secret>("default").get("knest-demo").await;
+    let record = record.expect("the record");
+    assert_eq!(record.annotations()["knest.dev/addresses"], "10.244.0.100");
 }
 
 /// Deletes the pods of these machines, and waits until their nodes are heard of again.

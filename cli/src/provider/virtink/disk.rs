@@ -14,7 +14,10 @@ use crate::cluster::name::{ClusterName, NodeName};
 use crate::cluster::quantity::Quantity;
 use crate::cluster::record::{NodeRecord, Record};
 use crate::cluster::spec::{PersistentSpec, Role, VirtinkSpec, VolumeMode};
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+    PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+};
 use k8s_openapi::api::core::v1::{
     Container, Event, PersistentVolumeClaim, PersistentVolumeClaimSpec,
     PersistentVolumeClaimVolumeSource, Pod, PodSpec, PodTemplateSpec, ResourceRequirements,
@@ -33,12 +36,14 @@ pub(super) const KEPT: &str = "knest.dev/kept-from";
 /// machines, by which the API's Service finds them.
 const FILLS: &str = "knest.dev/fills";
 
+/// The container that does it.
+const FILL: &str = "fill";
 const VOLUME: &str = "disk";
 /// Where the disk is in the Job's pod; Virtink finds the same file, or the same device.
 const DIRECTORY: &str = "/mnt";
 const FILE: &str = "/mnt/disk.img";
 const DEVICE: &str = "/dev/disk";
-/// How often a Job tries.
+/// How often a Job tries where its pods end for no reason that is known.
 const TRIES: i32 = 3;
 /// The volume's own file system, beside the disk's bytes: one part in so many, and at least so much.
 const PART: u64 = 16;
@@ -56,6 +61,16 @@ pub(super) fn job_name(node: &NodeName) -> String {
     format!("{node}-fill")
 }
 
+/// How large the volume of such a node's disk is at least.
+pub(super) fn size(record: &Record, persistent: &PersistentSpec, role: Role) -> Quantity {
+    let bytes = record.spec.machine(role).rootfs_size.bytes();
+    let bytes = match persistent.volume_mode {
+        VolumeMode::Block => bytes,
+        VolumeMode::Filesystem => bytes + (bytes / PART).max(LEAST),
+    };
+    Quantity::mib(bytes.div_ceil(1 << 20))
+}
+
 /// A node's claim.
 pub(super) fn claim(
     record: &Record,
@@ -65,12 +80,7 @@ pub(super) fn claim(
     owner: &OwnerReference,
 ) -> PersistentVolumeClaim {
     let cluster = &record.spec.name;
-    let bytes = record.spec.machine(node.role).rootfs_size.bytes();
-    let size = match persistent.volume_mode {
-        VolumeMode::Block => bytes,
-        VolumeMode::Filesystem => bytes + (bytes / PART).max(LEAST),
-    };
-    let size = Quantity::mib(size.div_ceil(1 << 20));
+    let size = size(record, persistent, node.role);
     let name = claim_name(&node.name);
     PersistentVolumeClaim {
         metadata: meta(name, &virtink.namespace, cluster, None, Some(owner)),
@@ -117,7 +127,7 @@ pub(super) fn fill(
     };
     let block = persistent.volume_mode == VolumeMode::Block;
     let mut container = Container {
-        name: "fill".into(),
+        name: FILL.into(),
         image: Some(spec.rootfs_image.clone()),
         image_pull_policy: Some("IfNotPresent".into()),
         args: Some(vec![path.into(), bytes]),
@@ -162,6 +172,7 @@ pub(super) fn fill(
         metadata: meta(name, &virtink.namespace, cluster, None, Some(owner)),
         spec: Some(JobSpec {
             backoff_limit: Some(TRIES),
+            pod_failure_policy: Some(failures()),
             // Never two that write.
             pod_replacement_policy: Some("Failed".into()),
             template: PodTemplateSpec {
@@ -174,6 +185,32 @@ pub(super) fn fill(
             ..JobSpec::default()
         }),
         status: None,
+    }
+}
+
+/// A pod that its host has taken away is no failure. A program that says no will say so again: that
+/// is told at once, not after ever longer pauses.
+fn failures() -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![
+            PodFailurePolicyRule {
+                action: "Ignore".into(),
+                on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                    type_: "DisruptionTarget".into(),
+                    status: Some("True".into()),
+                }]),
+                on_exit_codes: None,
+            },
+            PodFailurePolicyRule {
+                action: "FailJob".into(),
+                on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                    container_name: Some(FILL.into()),
+                    operator: "NotIn".into(),
+                    values: vec![0],
+                }),
+                on_pod_conditions: None,
+            },
+        ],
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::cni::{self, Survey};
 use super::host::{Host, is};
+use super::preflight::check_volumes;
 use super::store::Records;
 use crate::cluster::pool::Pool;
 use crate::cluster::record::Record;
@@ -72,7 +73,7 @@ impl<'a> Persistent<'a> {
     pub(super) async fn check(&self, host: &Host, records: &Records) -> Result<()> {
         let spec = self.spec;
         cni::detect(host, Some(spec.host_cni)).await?;
-        class(host, spec.storage_class.as_deref()).await?;
+        let class = class(host, spec.storage_class.as_deref()).await?;
         let cni = cni::of(spec.host_cni);
         let survey = cni.survey(host).await?;
         let others: BTreeSet<Ipv4Addr> = records
@@ -82,7 +83,11 @@ impl<'a> Persistent<'a> {
             .collect();
         let founding = self.own().is_empty();
         check_addresses(self, &survey, &others, founding)
-            .map_err(|failure| failure.hint(cni.keeping_free()))
+            .map_err(|failure| failure.hint(cni.keeping_free()))?;
+        match class {
+            Some(class) => check_volumes(host, self.record, spec, &class).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -129,9 +134,10 @@ fn check_addresses(
 
 /// Finds what was not said, on the host.
 pub(crate) async fn resolve(host: &Host, wishes: Wishes) -> Result<PersistentSpec> {
+    let class = class(host, wishes.storage_class.as_deref()).await?;
     Ok(PersistentSpec {
         host_cni: cni::detect(host, wishes.host_cni).await?,
-        storage_class: class(host, wishes.storage_class.as_deref()).await?,
+        storage_class: class.map(|c| c.name_any()).or(wishes.storage_class),
         addresses: wishes.addresses,
         access_mode: wishes.access_mode,
         volume_mode: wishes.volume_mode,
@@ -140,7 +146,7 @@ pub(crate) async fn resolve(host: &Host, wishes: Wishes) -> Result<PersistentSpe
 
 /// The storage class that claims of knest's will name. A user who may not look at classes gets what
 /// the host makes of the claim.
-async fn class(host: &Host, named: Option<&str>) -> Result<Option<String>> {
+async fn class(host: &Host, named: Option<&str>) -> Result<Option<StorageClass>> {
     let api: Api<StorageClass> = Api::all(host.client.clone());
     let all = ListParams::default();
     let found = host
@@ -152,25 +158,31 @@ async fn class(host: &Host, named: Option<&str>) -> Result<Option<String>> {
         })
         .await?;
     match found {
-        Some(classes) => choose(&host.context, named, &classes).map(Some),
-        None => Ok(named.map(str::to_owned)),
+        Some(classes) => choose(&host.context, named, &classes).cloned().map(Some),
+        None => Ok(None),
     }
 }
 
-fn choose(context: &str, named: Option<&str>, classes: &[StorageClass]) -> Result<String> {
-    let names: Vec<String> = classes.iter().map(ResourceExt::name_any).collect();
-    let there = || match names.is_empty() {
-        true => "it has none at all: machines' disks need a storage provisioner".to_owned(),
-        false => format!("it has: {}", names.join(", ")),
+fn choose<'a>(
+    context: &str,
+    named: Option<&str>,
+    classes: &'a [StorageClass],
+) -> Result<&'a StorageClass> {
+    let there = || {
+        let names: Vec<String> = classes.iter().map(ResourceExt::name_any).collect();
+        match names.is_empty() {
+            true => "it has none at all: machines' disks need a storage provisioner".to_owned(),
+            false => format!("it has: {}", names.join(", ")),
+        }
     };
     if let Some(named) = named {
-        return match names.iter().any(|n| n == named) {
-            true => Ok(named.to_owned()),
-            false => Err(
+        return classes
+            .iter()
+            .find(|c| c.name_any() == named)
+            .ok_or_else(|| {
                 Failure::usage(format!("context {context} has no storage class {named}"))
-                    .hint(there()),
-            ),
-        };
+                    .hint(there())
+            });
     }
     let is_default = |class: &&StorageClass| {
         class.annotations().get(DEFAULT_CLASS).map(String::as_str) == Some("true")
@@ -180,7 +192,7 @@ fn choose(context: &str, named: Option<&str>, classes: &[StorageClass]) -> Resul
         .iter()
         .filter(is_default)
         .max_by_key(|c| c.metadata.creation_timestamp.clone());
-    default.map(ResourceExt::name_any).ok_or_else(|| {
+    default.ok_or_else(|| {
         Failure::usage(format!("context {context} has no default storage class"))
             .hint(format!("name one with --storage-class; {}", there()))
     })

@@ -92,7 +92,7 @@ fn a_storage_class_is_named_or_the_default() {
         class("old", "true", 2),
     ];
     let say = |named, classes: &[StorageClass]| match choose("office", named, classes) {
-        Ok(name) => format!("{name}\n"),
+        Ok(class) => format!("{}\n", class.name_any()),
         Err(failure) => failure.render(),
     };
     insta::assert_snapshot!([

@@ -7,10 +7,12 @@ mod capacity;
 mod names;
 mod quota;
 mod ranges;
+mod volumes;
 
 pub(super) use access::check as check_access;
 pub(super) use capacity::look as look_at_hosts;
 pub(super) use ranges::taken;
+pub(super) use volumes::check as check_volumes;
 
 use super::host::Host;
 use crate::cluster::record::{NodeRecord, NodeState, Record};
