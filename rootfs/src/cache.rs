@@ -6,7 +6,8 @@
 //! DIR/<key>.clones  the directories in which overlays of it were made, one a line
 //! DIR/.new-disk-*   being written; a crash may leave one, and the next build removes it
 //!
-//! key = SHA-256 of the writer's version, the image's digest and the disk's size
+//! key = SHA-256 of the writer's version, the image's digest and the disk's size; of a ready disk, its
+//!       digest, or what tells its file from any other, and the size
 //! ```
 
 use std::collections::BTreeSet;
@@ -25,7 +26,9 @@ use crate::lock::Lock;
 use crate::overlay::{CloneKind, clone_disk};
 use crate::pipeline::{BuildOptions, Disk, TEMPORARY, build};
 use crate::qcow2;
+use crate::ready;
 use crate::source::BlobSource;
+use crate::watch::Wishes;
 
 /// Changes whenever the same image would give other bytes.
 const WRITER_VERSION: u32 = 1;
@@ -82,6 +85,37 @@ impl Cache {
         };
         drop(lock);
         Ok(disk)
+    }
+
+    /// A disk of `size` bytes that begins as a file does, which is a disk already: found or copied. With
+    /// a digest that is checked, and the file itself is needed but once; without one, for as long as it
+    /// does not change.
+    ///
+    /// # Errors
+    /// As [`check_ready`](crate::check_ready); [`Error::DigestMismatch`]; [`Error::Cancelled`].
+    pub fn ready(
+        &self,
+        file: &Path,
+        digest: Option<Digest>,
+        size: u64,
+        wishes: Wishes<'_>,
+    ) -> Result<PathBuf> {
+        let path = self.named(&ready::key(file, digest, size)?);
+        let there = || match fs::File::open(&path) {
+            // Somebody else's cache may not be marked as used, and that is fine.
+            Ok(file) => file.file().set_modified(SystemTime::now()).is_ok() || path.is_file(),
+            Err(_) => false,
+        };
+        if there() {
+            return Ok(path);
+        }
+        let lock = Lock::exclusive_unless(&path.with_extension("lock"), wishes.cancel)?;
+        if !there() {
+            self.sweep()?;
+            ready::copy(file, digest, &path, size, wishes)?;
+        }
+        drop(lock);
+        Ok(path)
     }
 
     /// All disks, least recently used first.
@@ -176,7 +210,12 @@ impl Cache {
     }
 
     fn path(&self, image: Digest, size: u64) -> PathBuf {
-        let key = format!("writer {WRITER_VERSION}, ext4, {size} bytes of {image}");
+        self.named(&format!(
+            "writer {WRITER_VERSION}, ext4, {size} bytes of {image}"
+        ))
+    }
+
+    fn named(&self, key: &str) -> PathBuf {
         self.directory
             .join(format!("{}.raw", Digest::of(key.as_bytes()).hex()))
     }

@@ -160,6 +160,14 @@ pub enum Error {
         #[source]
         source: Problem,
     },
+    /// A file that is to be a disk as it is, and can't be.
+    #[error("{} is {what}", path.display())]
+    NotReady {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: String,
+    },
     /// The image does not fit.
     #[error("the image does not fit a disk of {size} bytes; {needed} bytes would do")]
     TooSmall {

@@ -1,7 +1,16 @@
 //! Bad input: a clear error on standard error, the right exit code, and nothing left behind. Runs
 //! without images, KVM or a VMM, since every one of these is found before any is looked for.
+#![expect(clippy::expect_used, reason = "a failure here is the test's failure")]
 
-use knest_tests::{Env, Snapshot, images, need};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use fs_err as fs;
+use knest_rootfs::Digest;
+use knest_tests::{Env, Snapshot, hosted, images, need};
+
+/// What has ended takes no longer to be gone.
+const SOON: Duration = Duration::from_secs(20);
 
 /// What the error has to name, and the arguments.
 const REFUSED: &[(&str, &[&str])] = &[
@@ -63,6 +72,19 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "4000000001",
         &["create", "--worker-machine-count", "4000000000"],
+    ),
+    // disks that are ready
+    (
+        "sha256:12",
+        &[
+            "create",
+            "--worker-machine-rootfs-image",
+            "file:/disk@sha256:12",
+        ],
+    ),
+    (
+        "/PATH/TO/DISK",
+        &["create", "--worker-machine-rootfs-image", "file:"],
     ),
     // the rest
     ("bochs", &["create", "--vmm", "bochs"]),
@@ -126,12 +148,28 @@ fn what_the_host_cannot_give_is_found_before_anything_is_made() {
         .with_variable("KNEST_CACHE_DIR", images::cache())
         .with_variable("KNEST_CLOUD_HYPERVISOR", "/nonexistent/cloud-hypervisor");
     images::link(&env);
+    let archive = file(&env, "gz", 0, b"\x1f\x8b");
+    let disk = file(&env, "disk", 1080, b"\x53\xef");
     let snapshot = Snapshot::take(&[env.root()]);
     let qemu = ["create", "--vmm", "qemu"];
-    let cases: [(&str, &[&str]); 4] = [
-        ("--vmm qemu", &["create"]),
-        ("memory", &["--control-plane-machine-memory-size", "900Gi"]),
+    let root = "--control-plane-machine-rootfs-image";
+    let cases: [(i32, &str, &[&str]); 8] = [
+        (3, "--vmm qemu", &["create"]),
+        (2, "compressed with gzip", &[root, &archive]),
+        (2, "no regular file", &[root, "file:/dev/null"]),
+        (3, "/nowhere", &[root, "file:/nowhere"]),
         (
+            2,
+            "--control-plane-machine-rootfs-size",
+            &[root, &disk, "--control-plane-machine-rootfs-size", "2Gi"],
+        ),
+        (
+            3,
+            "memory",
+            &["--control-plane-machine-memory-size", "900Gi"],
+        ),
+        (
+            3,
             "lacks sbin/init, usr/bin/kubelet",
             &[
                 "--control-plane-machine-rootfs-image",
@@ -139,6 +177,7 @@ fn what_the_host_cannot_give_is_found_before_anything_is_made() {
             ],
         ),
         (
+            3,
             "vmlinux",
             &[
                 "--control-plane-machine-kernel-image",
@@ -146,17 +185,70 @@ fn what_the_host_cannot_give_is_found_before_anything_is_made() {
             ],
         ),
     ];
-    for (named, arguments) in cases {
+    for (code, named, arguments) in cases {
         let arguments = match arguments {
             ["create"] => arguments.to_vec(),
             flags => [&qemu[..], flags].concat(),
         };
         let output = env.knest(&arguments).output().expect("knest starts");
         let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {error}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
         assert!(error.contains(named), "{arguments:?}: {error}");
     }
     nothing_left(&env, &snapshot);
+}
+
+/// A ready disk's bytes are checked before a machine has them.
+#[tokio::test]
+async fn a_ready_disk_is_checked_and_taken_over() {
+    need!(Cluster);
+    let env = Env::new();
+    images::link(&env);
+    let mut disk = vec![7; 3 << 20];
+    disk[1080..1082].copy_from_slice(b"\x53\xef");
+    let path = env.home().join("disk");
+    fs::write(&path, &disk).expect("a disk");
+    let snapshot = Snapshot::take(&[env.root()]);
+    let create = |disk: &[u8]| {
+        let digest = Digest::of(disk);
+        let root = format!("file:{}@{digest}", path.display());
+        let flags = [
+            "create",
+            "--vmm",
+            "qemu",
+            "--control-plane-machine-rootfs-image",
+        ];
+        let flags = flags.into_iter().map(str::to_owned);
+        flags.chain([root]).collect::<Vec<_>>()
+    };
+    let output = env.knest(create(b"")).output().expect("knest starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    let found = format!("digest is {}", Digest::of(&disk));
+    assert!(error.contains(&found), "{error}");
+
+    let arguments = create(&disk);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let knest = hosted::begin(&env, &arguments);
+    let said = hosted::interrupt_at(knest, "Making a bootstrap token").await;
+    let disks = fs::read_dir(env.cache().join("knest/disks")).expect("disks");
+    let mut disks = disks.map(|entry| entry.expect("a disk").path());
+    let copy = disks.find(|path| path.extension().is_some_and(|e| e == "raw"));
+    let copy = fs::File::open(copy.expect(&said)).expect("a disk");
+    assert_eq!(copy.metadata().expect("its size").len(), 8 << 30);
+    let mut begin = vec![0; disk.len()];
+    copy.file().read_exact_at(&mut begin, 0).expect("its bytes");
+    assert!(begin == disk, "the same bytes");
+    snapshot.assert_nothing_left(SOON, &[&env.cache(), &env.state().join("knest")]);
+}
+
+/// A file of 3 GiB, nearly all of it holes, with these bytes at this place; as a node's root.
+fn file(env: &Env, name: &str, at: u64, bytes: &[u8]) -> String {
+    let path = env.home().join(name);
+    let file = fs::File::create(&path).expect("a file");
+    file.set_len(3 << 30).expect("its size");
+    file.file().write_all_at(bytes, at).expect("its bytes");
+    format!("file:{}", path.display())
 }
 
 #[test]

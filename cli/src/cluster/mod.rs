@@ -14,6 +14,7 @@ pub(crate) mod pool;
 pub(crate) mod quantity;
 pub(crate) mod record;
 pub(crate) mod references;
+pub(crate) mod root;
 pub(crate) mod spec;
 pub(crate) mod token;
 pub(crate) mod userdata;

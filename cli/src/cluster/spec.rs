@@ -5,6 +5,7 @@ use super::address;
 use super::name::ClusterName;
 use super::pool::Pool;
 use super::quantity::Quantity;
+use super::root::Root;
 use super::version::Version;
 use crate::failure::{Failure, Result};
 use ipnet::Ipv4Net;
@@ -196,11 +197,17 @@ impl ClusterSpec {
             Role::Worker => &mut self.worker,
         }
     }
-    /// What its machines are made of: kernels and roots, in no order and with repetitions.
+    /// The images that its machines are made of: kernels and roots, in no order and with repetitions.
     pub(crate) fn images(&self) -> impl Iterator<Item = &str> {
         let machines = [&self.control_plane, &self.worker].into_iter();
         let machines = machines.filter(|machine| machine.count > 0);
-        machines.flat_map(|machine| [&*machine.kernel_image, &*machine.rootfs_image])
+        machines.flat_map(|machine| {
+            let root = &*machine.rootfs_image;
+            let image = matches!(Root::parse(root), Ok(Root::Image(_)));
+            [Some(&*machine.kernel_image), image.then_some(root)]
+                .into_iter()
+                .flatten()
+        })
     }
 }
 
@@ -278,10 +285,15 @@ impl ClusterSpec {
                 )));
             }
         }
-        for image in [&machine.kernel_image, &machine.rootfs_image] {
-            check_reference(image)?;
+        check_reference(&machine.kernel_image)?;
+        match (Root::parse(&machine.rootfs_image)?, &self.provider) {
+            (Root::File { .. }, ProviderSpec::Virtink(_)) => Err(Failure::usage(format!(
+                "a {role} machine's root {} is a file on this machine, and machines on a host \
+                 cluster are made of images",
+                machine.rootfs_image
+            ))),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cluster::spec::{
     VmmKind,
 };
 use crate::cluster::version::{self, Version};
-use crate::cluster::{address, kubeconfig, references};
+use crate::cluster::{address, kubeconfig, references, root};
 use crate::failure::{Failure, Result};
 use crate::provider::Provider;
 use crate::provider::virtink::Sources;
@@ -100,7 +100,8 @@ pub(crate) struct Args {
     /// Kernel image of control-plane nodes [default: knest's]
     #[arg(long, value_name = "IMAGE")]
     control_plane_machine_kernel_image: Option<String>,
-    /// Root image of control-plane nodes [default: that of all nodes]
+    /// Root image of control-plane nodes, or on this machine file:PATH[@sha256:HEX], a disk
+    /// [default: that of all nodes]
     #[arg(long, value_name = "IMAGE")]
     control_plane_machine_rootfs_image: Option<String>,
     /// Virtual CPUs of a worker node
@@ -115,7 +116,8 @@ pub(crate) struct Args {
     /// Kernel image of worker nodes [default: knest's]
     #[arg(long, value_name = "IMAGE")]
     worker_machine_kernel_image: Option<String>,
-    /// Root image of worker nodes [default: that of all nodes]
+    /// Root image of worker nodes, or on this machine file:PATH[@sha256:HEX], a disk
+    /// [default: that of all nodes]
     #[arg(long, value_name = "IMAGE")]
     worker_machine_rootfs_image: Option<String>,
     /// Keep what was made when the creation fails or is interrupted
@@ -286,7 +288,11 @@ impl Args {
             Home::Local(_) => references::node(repository, self.kubernetes_version),
             Home::Virtink(_) => references::node_on_virtink(repository, self.kubernetes_version),
         };
-        let node = || self.image.clone().unwrap_or_else(own);
+        let here = std::env::current_dir().unwrap_or_default();
+        let root = |given: &Option<String>| {
+            let root = given.clone().or_else(|| self.image.clone());
+            root.map_or_else(own, |root| root::absolute(&root, &here))
+        };
         match role {
             Role::ControlPlane => MachineSpec {
                 count: self.control_plane_machine_count,
@@ -297,10 +303,7 @@ impl Args {
                     .control_plane_machine_kernel_image
                     .clone()
                     .unwrap_or_else(kernel),
-                rootfs_image: self
-                    .control_plane_machine_rootfs_image
-                    .clone()
-                    .unwrap_or_else(node),
+                rootfs_image: root(&self.control_plane_machine_rootfs_image),
             },
             Role::Worker => MachineSpec {
                 count: self.worker_machine_count,
@@ -311,10 +314,7 @@ impl Args {
                     .worker_machine_kernel_image
                     .clone()
                     .unwrap_or_else(kernel),
-                rootfs_image: self
-                    .worker_machine_rootfs_image
-                    .clone()
-                    .unwrap_or_else(node),
+                rootfs_image: root(&self.worker_machine_rootfs_image),
             },
         }
     }

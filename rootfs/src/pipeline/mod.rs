@@ -18,4 +18,4 @@ mod merged;
 mod parts;
 
 pub use build::{BuildOptions, Disk, build, build_from_directory};
-pub(crate) use disk::TEMPORARY;
+pub(crate) use disk::{NewDisk, TEMPORARY};

@@ -180,8 +180,7 @@ async fn a_disk_that_can_not_be_filled() {
     control.set("go");
     control.set("full");
     let said = scene.ends(3, &CREATE);
-    let why = "the disk of demo-control-plane-1 could not be filled: container fill: Failed: no \
-               space left on device";
+    let why = "the disk of demo-control-plane-1 could not be filled: no space left on device";
     assert!(said.contains(why), "{said}");
     assert_eq!(control.begun().len(), 1);
     scene.nothing_left("default").await;

@@ -4,15 +4,19 @@
 use super::state::remove;
 use super::vmlinux;
 use crate::cluster::references;
+use crate::cluster::root::Root;
+use crate::cluster::spec::MachineSpec;
 use crate::cluster::version::Version;
 use crate::failure::{Context, Failure, Result};
 use crate::image::{missing, stored};
 use crate::paths::Paths;
 use crate::work::Task;
 use knest_rootfs::source::Layout;
-use knest_rootfs::{BuildOptions, Cache, Contents, Error, Image, Platform, Store, read_file};
+use knest_rootfs::{
+    BuildOptions, Cache, Contents, Error, Image, Platform, Store, check_ready, read_file,
+};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where an image of a kernel has it.
 const KERNEL: &str = "vmlinux";
@@ -37,6 +41,36 @@ pub(crate) struct Found {
     layout: Layout,
     pub(super) image: Image,
     reference: String,
+}
+
+/// The disk that a machine's root begins as, found in the cache or made; `more` says how to ask for more.
+pub(super) fn root(paths: &Paths, spec: &MachineSpec, more: &str, task: &Task) -> Result<PathBuf> {
+    let size = spec.rootfs_size.bytes();
+    let (path, digest) = match Root::parse(&spec.rootfs_image)? {
+        Root::Image(reference) => return find(paths, &reference)?.disk(paths, size, more, task),
+        Root::File { path, digest } => (path, digest),
+    };
+    let made = Cache::open(paths.disks())
+        .and_then(|cache| cache.ready(&path, digest, size, task.wishes()));
+    made.map_err(|error| unfit(error, more))
+}
+
+/// Checks a file that is to be a disk as it is, without reading all of it.
+pub(super) fn check_file(path: &Path, size: u64, more: &str) -> Result<()> {
+    check_ready(path, size).map_err(|error| unfit(error, more))
+}
+
+/// Why a file can't be a disk.
+fn unfit(error: Error, more: &str) -> Failure {
+    let what = "taking over a disk";
+    match &error {
+        Error::NotReady { .. } => Failure::usage(what).because(error).hint(
+            "it has to be a raw disk without partitions: knest image export makes one of an image",
+        ),
+        Error::TooSmall { .. } => Failure::usage(what).because(error).hint(more),
+        Error::DigestMismatch { .. } => Failure::usage(what).because(error),
+        _ => Failure::host(what).because(error),
+    }
 }
 
 /// Looks an image up.

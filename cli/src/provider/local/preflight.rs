@@ -2,11 +2,12 @@
 
 use super::life::Life;
 use super::network::find_pasta;
-use super::provider::local;
+use super::provider::{ROOTFS_SIZE, local};
 use super::state::ClusterDir;
 use super::{host, image, kvm, vmm};
 use crate::cluster::address;
 use crate::cluster::record::{NodeState, Record};
+use crate::cluster::root::Root;
 use crate::cluster::spec::{MachineSpec, Role, VmmKind};
 use crate::failure::{Context, Failure, Result};
 use crate::paths::Paths;
@@ -40,12 +41,20 @@ pub(super) async fn check(paths: &Paths, record: &Record) -> Result<()> {
             image::find(&paths, kernel)?.kernel(&paths, task)?;
         }
         let mut packed = 0;
-        let roots: BTreeSet<_> = wanted.iter().map(|s| &s.rootfs_image).collect();
-        for root in roots {
-            let root = image::find(&paths, root)?;
-            root.check_version(version)?;
-            root.check_node(&paths, task)?;
-            packed += root.packed();
+        let roots: BTreeSet<_> = wanted
+            .iter()
+            .map(|s| (&s.rootfs_image, s.rootfs_size.bytes()))
+            .collect();
+        for (root, size) in roots {
+            match Root::parse(root)? {
+                Root::Image(reference) => {
+                    let root = image::find(&paths, &reference)?;
+                    root.check_version(version)?;
+                    root.check_node(&paths, task)?;
+                    packed += root.packed();
+                }
+                Root::File { path, .. } => image::check_file(&path, size, ROOTFS_SIZE)?,
+            }
         }
         let machines: u64 = wanted
             .iter()

@@ -27,7 +27,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORT_ATTEMPTS: usize = 64;
 
 /// What helps where a root disk is too small for its image.
-const ROOTFS_SIZE: &str = "give it more with --control-plane-machine-rootfs-size and \
+pub(super) const ROOTFS_SIZE: &str = "give it more with --control-plane-machine-rootfs-size and \
      --worker-machine-rootfs-size";
 /// How long a guest that is stopped may take to power itself off: its pods end first.
 const POWER_OFF: Duration = Duration::from_secs(120);
@@ -87,8 +87,7 @@ impl Local {
         work::blocking(None, move |task| {
             dir.create()?;
             let kernel = image::find(&paths, &spec.kernel_image)?.kernel(&paths, task)?;
-            let base = image::find(&paths, &spec.rootfs_image)?;
-            let base = base.disk(&paths, spec.rootfs_size.bytes(), ROOTFS_SIZE, task)?;
+            let base = image::root(&paths, &spec, ROOTFS_SIZE, task)?;
             let format = disk::clone(&base, dir.path())?;
             seed.write(&dir.seed()).host("writing the seed")?;
             dir.save(&Machine {
@@ -223,9 +222,7 @@ impl Provider for Local {
             let paths = self.paths.clone();
             work::blocking(Some(reporter), move |task| {
                 image::find(&paths, &spec.kernel_image)?.kernel(&paths, task)?;
-                let root = image::find(&paths, &spec.rootfs_image)?;
-                root.disk(&paths, spec.rootfs_size.bytes(), ROOTFS_SIZE, task)
-                    .map(drop)
+                image::root(&paths, &spec, ROOTFS_SIZE, task).map(drop)
             })
             .await?;
         }
