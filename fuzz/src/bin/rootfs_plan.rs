@@ -116,9 +116,12 @@ fn items(input: &mut Unstructured<'_>, layer: &mut Vec<Item>) -> Result<()> {
     // The reader knows no times whose lower half is negative.
     let seconds = input.int_in_range(0..=3)? << 32 | input.int_in_range(0..=i32::MAX.into())?;
     let mode = input.int_in_range(0..=0o7777)?;
+    let nanoseconds = input.int_in_range(0..=999_999_999)?;
+    // GNU's own headers hold whole seconds.
+    let whole = item.dialect == Dialect::GnuSparse;
     layer.push(
         item.mode(mode)
-            .at(seconds, input.int_in_range(0..=999_999_999)?),
+            .at(seconds, if whole { 0 } else { nanoseconds }),
     );
     Ok(())
 }
