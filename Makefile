@@ -37,7 +37,7 @@ images: build ## Build kernel and node image (KUBERNETES_VERSION=v1.36.3: anothe
 lint: deps ## Check formatting, lints, documentation, scripts and, with cargo-deny, dependencies
 	@scripts/lint
 
-bench: deps ## Measure what a user waits for, with a release build (BENCH="vmm rootfs cluster")
+bench: deps ## Measure what a user waits for, with a release build (BENCH="vmm rootfs hosts cluster")
 	@scripts/bench
 
 fuzz: deps ## Feed the parsers what nobody wrote, a minute each (FUZZ_SECONDS=, FUZZ="targets")

@@ -57,6 +57,18 @@ impl Hosted {
     pub async fn start(guests: impl Guests) -> Self {
         let mut host = Host::start().await;
         let real = host.install_virtink().await;
+        Self::of(host, real, guests).await
+    }
+
+    /// With virt-controller played: the real one makes a few objects a second, which is long for
+    /// hundreds of machines.
+    pub async fn played(guests: impl Guests) -> Self {
+        let mut host = Host::start().await;
+        host.define_virtink().await;
+        Self::of(host, false, guests).await
+    }
+
+    async fn of(host: Host, real: bool, guests: impl Guests) -> Self {
         let player = Some(Player::start(&host, real, guests));
         let client = host.client().await;
         let env = user(&host.kubeconfig());
@@ -67,6 +79,16 @@ impl Hosted {
             player,
             host,
         }
+    }
+
+    /// Who plays kubelets and machines.
+    ///
+    /// # Panics
+    ///
+    /// When nobody does.
+    #[must_use]
+    pub fn player(&self) -> &Player {
+        self.player.as_ref().expect("somebody plays")
     }
 
     /// From now on nobody plays kubelets or machines.

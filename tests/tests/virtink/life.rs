@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
-use knest_tests::{Hollow, Hosted, Steps, host, need, wait};
+use knest_tests::{Hollow, Hosted, Snapshot, Steps, alone, host, need, wait};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::Value;
@@ -21,11 +21,16 @@ const CREATE: [&str; 6] = [
     "2",
 ];
 
+/// For what a killed machine takes to go.
+const SOON: Duration = Duration::from_secs(30);
+
 #[tokio::test]
 async fn a_cluster_from_create_to_delete() {
     need!(Host, Hollow);
+    let _turn = alone();
     let steps = Steps::of("virtink");
     let scene = Hosted::start(Hollow::new()).await;
+    let snapshot = Snapshot::take(&[scene.host.directory()]);
     let before = fs::read_to_string(scene.env.kubeconfig()).expect("the kubeconfig");
 
     steps.step("create, three nodes", || scene.ends(0, &CREATE));
@@ -76,6 +81,42 @@ async fn a_cluster_from_create_to_delete() {
         !after.contains("knest-demo") && after.contains("host"),
         "{before}{after}"
     );
+    // The machines' processes, mounts and links; the host's own files are the test's.
+    snapshot.assert_nothing_left(SOON, &[scene.host.directory()]);
+}
+
+/// The same, with control planes that join one by one.
+#[tokio::test]
+async fn a_large_cluster_from_create_to_delete() {
+    need!(Host, Hollow, Full);
+    let _turn = alone();
+    let steps = Steps::of("virtink, three control planes");
+    let scene = Hosted::start(Hollow::new()).await;
+    let snapshot = Snapshot::take(&[scene.host.directory()]);
+    let create = [
+        "create",
+        "demo",
+        "--provider",
+        "virtink",
+        "--control-plane-machine-count",
+        "3",
+        "--worker-machine-count",
+        "10",
+    ];
+    steps.step("create with ten workers", || scene.ends(0, &create));
+    assert_eq!(ready(&scene).await.len(), 13);
+    for workers in [20, 10] {
+        let count = workers.to_string();
+        let scale = ["scale", "demo", "--worker-machine-count", &count];
+        let step = format!("scale to {count} workers");
+        steps.step(&step, || scene.ends(0, &scale));
+        assert_eq!(ready(&scene).await.len(), 3 + workers);
+        let machines = scene.machines("default").list(&ListParams::default()).await;
+        assert_eq!(machines.expect("machines").items.len(), 3 + workers);
+    }
+    steps.step("delete", || scene.ends(0, &["delete", "demo"]));
+    scene.nothing_left("default").await;
+    snapshot.assert_nothing_left(SOON, &[scene.host.directory()]);
 }
 
 /// The names of the nodes that are Ready, asked of the cluster through what `create` merged.
