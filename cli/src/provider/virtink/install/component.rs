@@ -1,26 +1,19 @@
-//! One component of a host: what there is of it, what that comes to, and its making.
-//!
-//! ```text
-//!  nothing ─────────────────────────────────────────┐
-//!  some of it, or not all of it works ──────────────┼─► made ─► waited for
-//!  all of it works, older or as old ──► left alone  │
-//!  newer, or in another namespace ────► left alone ─┘ (never made: only waited for)
-//! ```
+//! One component of a host: it is looked for, made where that is to be done, and waited for.
 
+use super::found::{Act, Found};
+use super::kinds::Kinds;
 use super::manifest::{Manifest, Object, Release, base, image};
 use super::source::Sources;
 use crate::failure::Result;
 use crate::paths::Paths;
 use crate::provider::virtink::FIELD_MANAGER;
-use crate::provider::virtink::host::{Host, is, together};
+use crate::provider::virtink::host::{Host, together};
 use crate::ui::{Reporter, step};
 use crate::wait::{Seen, wait_until};
 use futures::FutureExt;
+use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
-use kube::discovery::{Scope, pinned_kind};
-use kube::{Client, ResourceExt};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -48,54 +41,6 @@ pub(crate) async fn install(
         see_to(host, "cert-manager", &certificates, reporter, deadline).await?,
         see_to(host, "Virtink", &virtink, reporter, deadline).await?,
     ])
-}
-
-/// What there is of a component.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Found {
-    /// Of the manifest's objects.
-    total: usize,
-    missing: usize,
-    /// Of its Deployments and DaemonSets, those that are there and do not work (yet).
-    late: usize,
-    version: Option<Release>,
-    /// A namespace that has the same programs under other names.
-    elsewhere: Option<String>,
-}
-
-/// What is to be done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
-    Make,
-    /// It is another's, or newer: it is only waited for, if that.
-    LeaveAlone,
-    /// It works.
-    Nothing,
-}
-
-impl Found {
-    /// Pure.
-    fn act(&self, manifest: Option<Release>) -> Act {
-        let newer = match (self.version, manifest) {
-            (Some(found), Some(manifest)) => found > manifest,
-            _ => false,
-        };
-        if self.elsewhere.is_some() || newer {
-            return Act::LeaveAlone;
-        }
-        match self.missing + self.late {
-            0 => Act::Nothing,
-            _ => Act::Make,
-        }
-    }
-    fn was(&self) -> &'static str {
-        match (self.missing, self.late) {
-            _ if self.elsewhere.is_some() => "there already",
-            (0, 0) => "there already",
-            (missing, _) if missing == self.total => "missing",
-            _ => "incomplete",
-        }
-    }
 }
 
 async fn see_to(
@@ -134,52 +79,6 @@ async fn see_to(
         version: version.map(|v| v.to_string()),
         was: found.was(),
     })
-}
-
-/// What the host calls a manifest's kinds, each asked for once it is served.
-#[derive(Default)]
-struct Kinds(tokio::sync::Mutex<BTreeMap<String, (ApiResource, Scope)>>);
-
-impl Kinds {
-    /// `None` while the host does not serve the kind.
-    async fn get(
-        &self,
-        client: &Client,
-        kind: &GroupVersionKind,
-    ) -> kube::Result<Option<(ApiResource, Scope)>> {
-        let key = format!("{}/{}", kind.api_version(), kind.kind);
-        let mut known = self.0.lock().await;
-        if let Some(found) = known.get(&key) {
-            return Ok(Some(found.clone()));
-        }
-        match pinned_kind(client, kind).await {
-            Ok((resource, capabilities)) => {
-                let found = (resource, capabilities.scope);
-                known.insert(key, found.clone());
-                Ok(Some(found))
-            }
-            Err(kube::Error::Discovery(_)) => Ok(None),
-            Err(error) if is(&error, 404) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The API that an object is in.
-    async fn api(
-        &self,
-        client: &Client,
-        object: &Object,
-    ) -> kube::Result<Option<Api<DynamicObject>>> {
-        let found = self.get(client, &object.kind).await?;
-        let namespace = object.object.namespace();
-        Ok(found.map(|(resource, scope)| match scope {
-            Scope::Cluster => Api::all_with(client.clone(), &resource),
-            Scope::Namespaced => {
-                let namespace = namespace.as_deref().unwrap_or("default");
-                Api::namespaced_with(client.clone(), namespace, &resource)
-            }
-        }))
-    }
 }
 
 async fn look(host: &Host, kinds: &Kinds, manifest: &Manifest) -> Result<Found> {
@@ -356,57 +255,6 @@ async fn works(
 mod tests {
     use super::*;
     use serde_json::{Value, json};
-
-    #[test]
-    fn what_is_there_says_what_is_to_be_done() {
-        let release = |image: &str| Release::of_image(image);
-        let whole = Found {
-            total: 5,
-            version: release("a:v0.17.0"),
-            ..Found::default()
-        };
-        let ours = release("a:v0.17.0");
-        assert_eq!(
-            (whole.act(ours), whole.was()),
-            (Act::Nothing, "there already")
-        );
-        let absent = Found {
-            total: 5,
-            missing: 5,
-            ..Found::default()
-        };
-        assert_eq!((absent.act(ours), absent.was()), (Act::Make, "missing"));
-        let partial = Found {
-            missing: 1,
-            ..whole.clone()
-        };
-        assert_eq!(
-            (partial.act(ours), partial.was()),
-            (Act::Make, "incomplete")
-        );
-        let late = Found {
-            late: 1,
-            ..whole.clone()
-        };
-        assert_eq!((late.act(ours), late.was()), (Act::Make, "incomplete"));
-        let newer = Found {
-            missing: 1,
-            version: release("a:v0.18.0"),
-            ..whole.clone()
-        };
-        assert_eq!(newer.act(ours), Act::LeaveAlone);
-        let older = Found {
-            version: release("a:v0.15.0"),
-            ..whole.clone()
-        };
-        assert_eq!(older.act(ours), Act::Nothing);
-        let anothers = Found {
-            missing: 4,
-            elsewhere: Some("certs".into()),
-            ..whole
-        };
-        assert_eq!(anothers.act(ours), Act::LeaveAlone);
-    }
 
     fn workload(kind: &str, spec: Value, status: Value) -> DynamicObject {
         serde_json::from_value(json!({

@@ -3,11 +3,13 @@
 //! what is newer than it is left alone.
 //!
 //! ```text
-//! source ──► manifest ──► components: looked for, judged, made, waited for
-//! (file, URL)  (pure)
+//! source ──► manifest ──► component ──► found, kinds
+//! (file, URL)  (pure)     looked for, judged, made, waited for
 //! ```
 
 mod component;
+mod found;
+mod kinds;
 mod manifest;
 mod source;
 
