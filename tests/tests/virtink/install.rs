@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use knest_tests::hosted::{begin, errors, interrupt, user};
 use knest_tests::player::{Nothing, Player};
-use knest_tests::{Env, Host, need, wait};
+use knest_tests::{Env, Hollow, Host, Steps, alone, need, wait};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
@@ -97,11 +97,95 @@ async fn virtink_is_installed_where_the_user_says_so() {
     let player = Player::start(&host, false, Nothing::default());
 
     nothing_by_itself(&env, &client).await;
-    the_published_commands(&env, &client, &manifests).await;
+    let said = install(&env, &manifests);
+    assert!(
+        said.contains("Virtink v0.17.0 works; it was missing."),
+        "{said}"
+    );
     what_works_is_left_alone(&env, &client, &manifests).await;
     what_is_incomplete_is_repaired(&env, &client, &manifests).await;
     what_is_newer_is_left_alone(&env, &client, &manifests).await;
     drop(player);
+}
+
+/// What was published, word for word, on a host that lacks Virtink and on one that has it; what is made
+/// right after lands in the same place.
+#[tokio::test]
+async fn the_published_commands() {
+    need!(Host, Hollow);
+    let _turn = alone();
+    let steps = Steps::of("virtink, the published commands");
+    let host = Host::start().await;
+    let env = user(&host.kubeconfig());
+    let client = host.client().await;
+    let manifests = manifests(&env);
+    let player = Player::start(&host, false, Hollow::new());
+    let default = ["config", "set-default", "provider", "virtink"];
+    drop(succeeds(&env, &default));
+
+    let create = [
+        "create",
+        "demo",
+        "--pod-network-cidr",
+        "10.245.0.0/16",
+        "--service-cidr",
+        "10.112.0.0/12",
+    ];
+    let manifests = manifests.iter().map(String::as_str);
+    let install: Vec<&str> = create
+        .into_iter()
+        .chain(["--install"])
+        .chain(manifests)
+        .collect();
+    let said = steps.step("create --install", || succeeds(&env, &install));
+    assert!(
+        said.contains("Virtink v0.17.0 works; it was missing."),
+        "{said}"
+    );
+    let scale = ["scale", "demo", "--worker-machine-count", "1"];
+    let said = steps.step("scale", || succeeds(&env, &scale));
+    assert!(said.contains("Cluster demo has 2 nodes."), "{said}");
+    drop(succeeds(&env, &["delete", "demo"]));
+
+    // The current context was the cluster's, and went with it.
+    fs::copy(host.kubeconfig(), env.kubeconfig()).expect("the kubeconfig");
+    let said = steps.step("create", || succeeds(&env, &create));
+    assert!(
+        said.starts_with("virtink: knest config; context host\n"),
+        "{said}"
+    );
+    let mut knest = begin(&env, &["create", "second"]);
+    running(&client, &mut knest, "second-control-plane-1").await;
+    let said = errors(&interrupt(knest).await);
+    let line = "virtink: knest config; context host, the host of knest-demo\n";
+    assert!(said.starts_with(line), "{said}");
+    drop(succeeds(&env, &["delete", "demo"]));
+    drop(player);
+}
+
+/// Runs `knest`; returns what it said.
+fn succeeds(env: &Env, arguments: &[&str]) -> String {
+    let output = env.knest(arguments).output().expect("knest starts");
+    let said = errors(&output);
+    assert!(output.status.success(), "knest {arguments:?}: {said}");
+    said
+}
+
+async fn running(client: &Client, knest: &mut std::process::Child, machine: &str) {
+    let kind = knest_tests::host::virtink::virtual_machine();
+    let api: Api<DynamicObject> = Api::default_namespaced_with(client.clone(), &kind);
+    let (limit, interval) = (Duration::from_secs(90), Duration::from_millis(100));
+    wait::until_async("a running machine", limit, interval, async || {
+        if let Ok(Some(status)) = knest.try_wait() {
+            panic!("knest ended: {status}");
+        }
+        match api.get(machine).await {
+            Ok(machine) if machine.data["status"]["phase"] == "Running" => Ok(()),
+            Ok(machine) => Err(machine.data["status"].to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
 }
 
 fn manifests(env: &Env) -> [String; 4] {
@@ -124,14 +208,11 @@ fn manifests(env: &Env) -> [String; 4] {
 
 /// Runs `knest install` with the manifests; returns what it said.
 fn install(env: &Env, manifests: &[String]) -> String {
-    let install = env
-        .knest(["install", "--timeout", "2m"])
-        .args(manifests)
-        .output();
-    let output = install.expect("knest starts");
-    let said = errors(&output);
-    assert!(output.status.success(), "{said}");
-    said
+    let install = ["install", "--timeout", "2m"].into_iter();
+    let words: Vec<&str> = install
+        .chain(manifests.iter().map(String::as_str))
+        .collect();
+    succeeds(env, &words)
 }
 
 async fn definitions(client: &Client) -> Vec<String> {
@@ -158,45 +239,6 @@ async fn nothing_by_itself(env: &Env, client: &Client) {
     );
     assert!(said.contains("hint: --install installs it"), "{said}");
     assert_eq!(definitions(client).await, Vec::<String>::new());
-}
-
-/// On a bare host, and then again: the second lands in the same place.
-async fn the_published_commands(env: &Env, client: &Client, manifests: &[String]) {
-    let create = [
-        "create",
-        "demo",
-        "--pod-network-cidr",
-        "10.245.0.0/16",
-        "--service-cidr",
-        "10.112.0.0/12",
-    ];
-    let mut words: Vec<&str> = create.to_vec();
-    words.push("--install");
-    words.extend(manifests.iter().map(String::as_str));
-    for words in [words, create.to_vec()] {
-        let mut knest = begin(env, &words);
-        running(client, &mut knest).await;
-        let said = errors(&interrupt(knest).await);
-        let installed = said.contains("Virtink v0.17.0 works; it was missing.");
-        assert_eq!(installed, words.contains(&"--install"), "{said}");
-    }
-}
-
-async fn running(client: &Client, knest: &mut std::process::Child) {
-    let kind = knest_tests::host::virtink::virtual_machine();
-    let api: Api<DynamicObject> = Api::default_namespaced_with(client.clone(), &kind);
-    let (limit, interval) = (Duration::from_secs(90), Duration::from_millis(100));
-    wait::until_async("a running machine", limit, interval, async || {
-        if let Ok(Some(status)) = knest.try_wait() {
-            panic!("knest ended: {status}");
-        }
-        match api.get("demo-control-plane-1").await {
-            Ok(machine) if machine.data["status"]["phase"] == "Running" => Ok(()),
-            Ok(machine) => Err(machine.data["status"].to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    })
-    .await;
 }
 
 async fn what_works_is_left_alone(env: &Env, client: &Client, manifests: &[String]) {
