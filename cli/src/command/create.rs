@@ -171,7 +171,7 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
         None => args.new_record(spec, provider)?,
     };
     let deadline = Instant::now() + args.timeout;
-    image::fetch_for(&record, env).await?;
+    image::fetch_for(&record, &choice.home, env).await?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let mut cx = step::Context {
         provider,

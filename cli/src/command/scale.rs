@@ -49,7 +49,7 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
         step::resize(&mut record, role, count, provider)?;
     }
     record.spec.check()?;
-    image::fetch_for(&record, env).await?;
+    image::fetch_for(&record, &home, env).await?;
     let reporter = ui::reporter(env.printer.output, env.printer.quiet);
     let deadline = Instant::now() + args.timeout;
     let mut cx = step::Context {

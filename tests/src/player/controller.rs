@@ -109,7 +109,7 @@ impl Scene {
         self.patch_machine(machine, status).await
     }
 
-    async fn create_pod(&self, machine: &DynamicObject, name: &str) -> kube::Result<()> {
+    async fn create_pod(&mut self, machine: &DynamicObject, name: &str) -> kube::Result<()> {
         let api: Api<Pod> = Api::namespaced(
             self.client.clone(),
             &machine.namespace().unwrap_or_default(),
@@ -118,8 +118,23 @@ impl Scene {
         match api.create(&PostParams::default(), &pod).await {
             // It is not in the store yet.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(kube::Error::Api(status)) => self.complain_of(machine, &status.message).await,
             created => created.map(drop),
         }
+    }
+
+    /// An event on a machine that gets no pod, once for each reason.
+    async fn complain_of(&mut self, machine: &DynamicObject, why: &str) -> kube::Result<()> {
+        let uid = machine.uid().unwrap_or_default();
+        if !self.said.insert(format!("{uid} {why}")) {
+            return Ok(());
+        }
+        let about = json!({
+            "apiVersion": "virt.virtink.smartx.com/v1alpha1", "kind": "VirtualMachine",
+            "name": machine.name_any(), "namespace": machine.namespace(), "uid": uid,
+        });
+        let message = format!("Failed to reconcile VM: create VM Pod: {why}");
+        self.warn(about, "FailedReconcile", &message).await
     }
 
     /// Whether there is none left.

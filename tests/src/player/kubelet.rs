@@ -248,28 +248,33 @@ impl Scene {
             .ok_or_else(|| "no address is free".to_owned())
     }
 
+    /// An event about an object.
+    pub(super) async fn warn(&self, about: Value, reason: &str, message: &str) -> kube::Result<()> {
+        let now = k8s_openapi::jiff::Timestamp::now();
+        let namespace = about["namespace"].as_str().unwrap_or_default().to_owned();
+        let event = json!({
+            "metadata": {"generateName": "player-", "namespace": namespace},
+            "involvedObject": about,
+            "type": "Warning", "reason": reason, "message": message, "count": 1,
+            "firstTimestamp": now, "lastTimestamp": now,
+            "source": {"component": "player"},
+        });
+        let event: Event = serde_json::from_value(event).expect("an Event");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        api.create(&PostParams::default(), &event).await.map(drop)
+    }
+
     /// An event on a pod that waits, once.
     async fn complain(&mut self, pod: &Pod, reason: &str, message: &str) -> kube::Result<()> {
         let uid = pod.uid().unwrap_or_default();
         if !self.said.insert(format!("{uid} {message}")) {
             return Ok(());
         }
-        let now = k8s_openapi::jiff::Timestamp::now();
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-        let event = json!({
-            "metadata": {"generateName": "kubelet-", "namespace": pod.namespace()},
-            "involvedObject": {
-                "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(),
-                "namespace": pod.namespace(), "uid": uid,
-            },
-            "type": "Warning", "reason": reason, "message": message, "count": 1,
-            "firstTimestamp": now, "lastTimestamp": now,
-            "source": {"component": "kubelet", "host": node},
+        let about = json!({
+            "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(),
+            "namespace": pod.namespace(), "uid": uid,
         });
-        let event: Event = serde_json::from_value(event).expect("an Event");
-        let api: Api<Event> =
-            Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
-        api.create(&PostParams::default(), &event).await?;
+        self.warn(about, reason, message).await?;
         let status = containers(
             pod,
             |name| json!({"name": name, "waiting": {"reason": "ContainerCreating"}}),

@@ -23,6 +23,9 @@ mod task;
 
 pub use guests::{Guests, Machine, Nothing, State, Task};
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::Host;
 use crate::background::Background;
 use scene::{Scene, Setting};
@@ -30,7 +33,22 @@ use scene::{Scene, Setting};
 /// Plays until it is dropped, which ends its guests.
 #[derive(Debug)]
 pub struct Player {
+    lost: Lost,
     _work: Background,
+}
+
+/// Nodes that have lost their power.
+#[derive(Debug, Clone, Default)]
+struct Lost(Arc<Mutex<BTreeSet<String>>>);
+
+impl Lost {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn has(&self, node: Option<&str>) -> bool {
+        node.is_some_and(|node| self.with(|lost| lost.contains(node)))
+    }
 }
 
 impl Player {
@@ -38,7 +56,9 @@ impl Player {
     /// `controller` says that virt-controller is real.
     #[must_use]
     pub fn start(host: &Host, controller: bool, guests: impl Guests) -> Self {
+        let lost = Lost::default();
         let setting = Setting {
+            lost: lost.clone(),
             directory: host.directory().join("pods"),
             logs: host.logs(),
             controller,
@@ -46,7 +66,18 @@ impl Player {
         };
         let play = |client, stopped| Scene::play(client, setting, stopped);
         Self {
+            lost,
             _work: Background::start("player", host.kubeconfig(), play),
         }
+    }
+
+    /// From now on nothing is heard of a node of the host, nor of what is on it.
+    pub fn lose(&self, node: &str) {
+        self.lost.with(|lost| lost.insert(node.to_owned()));
+    }
+
+    /// It is heard of again.
+    pub fn regain(&self, node: &str) {
+        self.lost.with(|lost| lost.remove(node));
     }
 }

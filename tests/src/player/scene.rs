@@ -19,7 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::Guests;
+use super::{Guests, Lost};
 use crate::host::{nodes, virtink};
 
 /// How often all is looked at though nothing changed: guests and probes change unseen.
@@ -67,6 +67,7 @@ pub(super) struct Setting {
     /// Whether virt-controller is real.
     pub(super) controller: bool,
     pub(super) guests: Box<dyn Guests>,
+    pub(super) lost: Lost,
 }
 
 impl Scene {
@@ -127,12 +128,20 @@ impl Scene {
             self.survive("heartbeat", beaten);
         }
         for pod in self.pods.state() {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            if self.setting.lost.has(node) {
+                continue;
+            }
             let looked = self.look_at_pod(&pod).await;
             self.survive(&pod.name_any(), looked);
         }
         self.forget_pods();
         for machine in self.machines.state() {
-            let mut looked = self.daemon(&machine).await;
+            let node = machine.data["status"]["nodeName"].as_str();
+            let mut looked = match self.setting.lost.has(node) {
+                true => Ok(()),
+                false => self.daemon(&machine).await,
+            };
             if looked.is_ok() && !self.setting.controller {
                 looked = self.control(&machine).await;
             }
@@ -158,6 +167,9 @@ impl Scene {
         let now = k8s_openapi::jiff::Timestamp::now();
         for number in 1..=nodes::NODES {
             let name = nodes::name(number);
+            if self.setting.lost.has(Some(&name)) {
+                continue;
+            }
             let lease = json!({
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",

@@ -5,8 +5,10 @@
 mod choice;
 mod disks;
 mod faults;
+mod images;
 mod install;
 mod life;
 mod made;
+mod midway;
 mod persistent;
 mod refused;

@@ -2,17 +2,22 @@
 //! that the role for users is all that they need.
 
 use fs_err as fs;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ResourceQuota};
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use knest_tests::host::virtink::GROUP;
 use knest_tests::hosted::{begin, errors, interrupt, user};
 use knest_tests::player::Nothing;
-use knest_tests::{Hosted, need};
+use knest_tests::{Hosted, need, wait};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::time::Duration;
 
+const LIMIT: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_millis(100);
 const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/virtink-rbac.yaml");
 
 #[tokio::test]
@@ -40,18 +45,63 @@ where
 
 /// An object of somebody else's by a name that knest would take is left alone.
 async fn names_that_are_taken(scene: &Hosted) {
-    let services = scene.api::<Service>("default");
-    let service = json!({"metadata": {"name": "knest-demo"}, "spec": {"ports": [{"port": 80}]}});
-    let foreign = made(&services, service).await;
-    let said = scene.ends(2, &["create", "demo"]);
-    let named = "Service knest-demo in namespace default is not knest's";
-    assert!(said.contains(named), "{said}");
-    let there = services.get("knest-demo").await.expect("the Service");
-    assert_eq!(there.resource_version(), foreign.resource_version());
-    let deleted = services
-        .delete("knest-demo", &DeleteParams::default())
-        .await;
-    drop(deleted.expect("deletion"));
+    let machine = json!({"instance": {"interfaces": [], "disks": []}});
+    for (group, version, kind, name, mut foreign) in [
+        ("", "v1", "Secret", "knest-demo", json!({})),
+        (
+            "coordination.k8s.io",
+            "v1",
+            "Lease",
+            "knest-demo",
+            json!({}),
+        ),
+        (
+            "",
+            "v1",
+            "Service",
+            "knest-demo",
+            json!({"spec": {"ports": [{"port": 80}]}}),
+        ),
+        (
+            "",
+            "v1",
+            "Secret",
+            "demo-control-plane-1-user-data",
+            json!({}),
+        ),
+        (
+            GROUP,
+            "v1alpha1",
+            "VirtualMachine",
+            "demo-control-plane-1",
+            json!({"spec": machine}),
+        ),
+    ] {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(scene.client.clone(), "default", &kind);
+        foreign["metadata"] = json!({"name": name});
+        foreign["apiVersion"] = json!(kind.api_version);
+        foreign["kind"] = json!(kind.kind);
+        let foreign = made(&api, foreign).await;
+        let said = scene.ends(2, &["create", "demo"]);
+        let kind = kind.kind;
+        let named = format!("{kind} {name} in namespace default is not knest's");
+        assert!(said.contains(&named), "{named}: {said}");
+        let there = api.get(name).await.expect("the object");
+        assert_eq!(there.uid(), foreign.uid());
+        assert_eq!(there.labels(), foreign.labels());
+        assert_eq!(there.data["spec"], foreign.data["spec"]);
+        drop(
+            api.delete(name, &DeleteParams::default())
+                .await
+                .expect("deletion"),
+        );
+        let gone = async || match api.get_opt(name).await {
+            Ok(None) => Ok(()),
+            found => Err(format!("{found:?}")),
+        };
+        wait::until_async("deletion", LIMIT, INTERVAL, gone).await;
+    }
 }
 
 async fn ranges_and_room(scene: &Hosted) {

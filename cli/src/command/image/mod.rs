@@ -11,9 +11,9 @@ mod push;
 mod remove;
 
 use super::Env;
+use super::place::Home;
 use crate::cluster::record::{NodeState, Record};
 use crate::cluster::references;
-use crate::cluster::spec::ProviderSpec;
 use crate::failure::{Failure, Result};
 use crate::image::{Origin, Registries};
 use crate::ui::{reporter, step};
@@ -123,15 +123,20 @@ async fn long<T: Send + 'static>(
     step(reporter.as_ref(), title, work).await
 }
 
-/// Pulls what the machines to be made want and this machine's store does not have.
-pub(super) async fn fetch_for(record: &Record, env: &Env) -> Result<()> {
+/// Sees to the images of machines to come: pulls what this machine's store does not have, or asks whether
+/// the host's nodes, which pull for themselves, can have them.
+pub(super) async fn fetch_for(record: &Record, home: &Home, env: &Env) -> Result<()> {
     if record.in_state(NodeState::Wanted).next().is_none() {
         return Ok(());
     }
-    match record.spec.provider {
-        ProviderSpec::Local { .. } => fetch_missing(record.spec.images(), env).await,
-        // The host's nodes pull for themselves.
-        ProviderSpec::Virtink(_) => Ok(()),
+    match home {
+        Home::Local(_) => fetch_missing(record.spec.images(), env).await,
+        Home::Virtink(virtink) => {
+            for note in virtink.check_images(record).await? {
+                env.printer.note(&note);
+            }
+            Ok(())
+        }
     }
 }
 

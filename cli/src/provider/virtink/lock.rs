@@ -12,15 +12,14 @@
 use super::host::{Host, is, passing};
 use super::objects::{meta, name_of};
 use crate::cluster::name::ClusterName;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, innermost};
 use crate::provider;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -35,14 +34,20 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Whether a lock is still held: shared by the guard, its renewal, and whoever writes under it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held(Arc<AtomicBool>);
+pub(super) struct Held(Arc<Mutex<Option<String>>>);
 
 impl Held {
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Why it is not held any more.
+    pub(super) fn lost(&self) -> Option<String> {
+        match self.0.lock() {
+            Ok(lost) => lost.clone(),
+            Err(_) => Some("another task of this process failed".into()),
+        }
     }
-    fn set(&self, held: bool) {
-        self.0.store(held, Ordering::Relaxed);
+    fn lose(&self, why: impl ToString) {
+        if let Ok(mut lost) = self.0.lock() {
+            *lost = Some(why.to_string());
+        }
     }
 }
 
@@ -118,7 +123,6 @@ impl LeaseLock {
 
     fn held(api: Api<Lease>, lease: Lease, cluster: &ClusterName) -> Self {
         let held = Held::default();
-        held.set(true);
         let name = name_of(cluster);
         let uid = lease.metadata.uid.clone();
         let renewal = tokio::spawn(renew(api.clone(), lease, held.clone()));
@@ -140,6 +144,7 @@ impl LeaseLock {
 async fn renew(api: Api<Lease>, mut lease: Lease, held: Held) {
     let name = lease.metadata.name.clone().unwrap_or_default();
     let mut renewed = Instant::now();
+    let late = |renewed: Instant| renewed.elapsed() >= DURATION.saturating_sub(RENEWAL);
     loop {
         sleep(RENEWAL).await;
         if let Some(spec) = &mut lease.spec {
@@ -156,11 +161,12 @@ async fn renew(api: Api<Lease>, mut lease: Lease, held: Held) {
                 // Ours all the same, if only an answer was lost.
                 match api.get(&name).await {
                     Ok(there) if holder_of(&there) == holder_of(&lease) => lease = there,
-                    _ => return held.set(false),
+                    _ => return held.lose("another knest took it"),
                 }
             }
             // The host is away for a moment. Before others take it for free, so do we.
-            _ if renewed.elapsed() >= DURATION.saturating_sub(RENEWAL) => held.set(false),
+            Ok(Err(error)) if late(renewed) => return held.lose(innermost(&error)),
+            Err(_) if late(renewed) => return held.lose("the host cluster does not answer"),
             _ => {}
         }
     }
@@ -171,7 +177,7 @@ impl provider::Lock for LeaseLock {}
 impl Drop for LeaseLock {
     fn drop(&mut self) {
         self.renewal.abort();
-        if !self.held.get() {
+        if self.held.lost().is_some() {
             return;
         }
         let parameters = DeleteParams {

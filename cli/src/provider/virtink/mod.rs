@@ -7,6 +7,7 @@
 //!    │    ──► preflight               what this host can do
 //!    │    ──► endpoint                the API's Service and its addresses
 //!    │    ──► watch, console          machines as they are
+//!    │    ──► complaints              what they wait for
 //!    │    ──► persistent ─► cni       what machines that stay need of the host: its network,
 //!    │        claim, fill ─► disk     addresses of their own, and disks
 //!    │    ──► rest                    what only they can: be off, and on again
@@ -18,6 +19,7 @@
 mod api;
 mod claim;
 mod cni;
+mod complaints;
 mod console;
 mod disk;
 mod endpoint;

@@ -1,6 +1,7 @@
 //! `Virtink`: the provider's acts, each out of the parts beside this file.
 
 use super::api::VirtualMachine;
+use super::complaints::Complaints;
 use super::console::Consoles;
 use super::disk;
 use super::endpoint;
@@ -17,6 +18,7 @@ use crate::cluster::name::{ClusterName, NodeName};
 use crate::cluster::record::{Endpoint, NodeRecord, NodeState, Record};
 use crate::cluster::spec::{ProviderSpec, Role, VirtinkSpec};
 use crate::failure::{Failure, Kind, Result};
+use crate::image::Registries;
 use crate::paths::Paths;
 use crate::provider::{Lock, MachineRequest, MachineState, MachineStatus, NodeAddress, Provider};
 use crate::ui::Reporter;
@@ -43,6 +45,7 @@ pub(crate) struct Virtink {
     pub(super) host: Host,
     pub(super) records: Records,
     consoles: Consoles,
+    complaints: Complaints,
     /// What is known of the clusters that this process works on.
     known: Mutex<BTreeMap<ClusterName, Known>>,
 }
@@ -63,6 +66,7 @@ impl Virtink {
             paths: paths.clone(),
             records: Records::of(host.clone()),
             consoles: Consoles::of(host.clone()),
+            complaints: Complaints::of(host.clone()),
             host,
             known: Mutex::default(),
         }
@@ -76,6 +80,12 @@ impl Virtink {
     pub(crate) async fn taken_ranges(&self) -> Vec<Ipv4Net> {
         let taken = preflight::taken(&self.host).await;
         taken.into_iter().map(|(_, range)| range).collect()
+    }
+
+    /// Whether the host's nodes can have the images of machines to come; what there is to know of them.
+    pub(crate) async fn check_images(&self, record: &Record) -> Result<Vec<String>> {
+        let registries = Registries::read(&self.paths)?;
+        preflight::check_images(&self.host, record, &registries).await
     }
 
     /// Where all of its objects are.
@@ -139,13 +149,13 @@ impl Virtink {
 
     /// Nothing is written once another may be writing.
     pub(super) fn held(&self, name: &ClusterName) -> Result<()> {
-        match self.known(name, |known| known.lock.clone())? {
-            Some(lock) if !lock.get() => Err(Failure::host(format!(
-                "the lock on cluster {name} was lost: the host cluster could not be reached for \
-                 too long, or another knest took it"
-            ))
-            .hint("run the command again: it goes on where it stopped")),
-            _ => Ok(()),
+        let lock = self.known(name, |known| known.lock.clone())?;
+        match lock.and_then(|lock| lock.lost()) {
+            Some(why) => Err(
+                Failure::host(format!("the lock on cluster {name} was lost: {why}"))
+                    .hint("run the command again: it goes on where it stopped"),
+            ),
+            None => Ok(()),
         }
     }
 
@@ -236,7 +246,9 @@ impl Virtink {
             // It runs once, and its disk was its pod's.
             Some(reason) => MachineState::Lost { reason },
         };
-        let tail = match waits(vm, pod) {
+        let about = |uid: Option<String>| self.complaints.about(&uid?);
+        let complaint = about(pod.and_then(ResourceExt::uid)).or_else(|| about(vm.uid()));
+        let tail = match waits(vm, pod, complaint) {
             Some(waits) if console.is_empty() && state == MachineState::Running => {
                 format!("its machine: {waits}")
             }
@@ -434,6 +446,8 @@ impl Provider for Virtink {
     }
 
     async fn machines(&self, name: &ClusterName) -> Result<Vec<MachineStatus>> {
+        // Who waits for them does so in vain once it may write nothing.
+        self.held(name)?;
         let watch = self.watch(name).await?;
         let (record, made) =
             self.known(name, |known| (known.record.clone(), known.made.clone()))?;
@@ -455,7 +469,15 @@ impl Provider for Virtink {
                 pods.push((vm.name_any(), pod));
             }
         }
+        let working = self.known(name, |known| known.lock.is_some())?;
+        if working && all.iter().any(|vm| ended(vm, None, None).is_some()) {
+            // They may have ended with all that is there.
+            preflight::namespace(&self.host).await?;
+        }
         self.consoles.look(&pods).await;
+        if all.iter().any(|vm| waits(vm, None, None).is_some()) {
+            self.complaints.look().await;
+        }
         let mut statuses: Vec<MachineStatus> = all
             .iter()
             .filter_map(|vm| self.status(vm, &watch, self.consoles.tail(&vm.name_any())))

@@ -76,7 +76,7 @@ impl Virtink {
                             "the VirtualMachine of {node} is gone from the host"
                         )));
                     };
-                    if let Some(why) = waits(vm, watch.pod(vm).as_deref()) {
+                    if let Some(why) = waits(vm, watch.pod(vm).as_deref(), None) {
                         return Ok(Some(format!("machine {node}: {why}")));
                     }
                 }

@@ -180,6 +180,22 @@ where
     (reader, task)
 }
 
+/// A pod that is taken off its node, and why: its host is being emptied, or lost. On a lost one it goes
+/// on being there, as the machine does on paper.
+fn taken_off(pod: &Pod) -> Option<String> {
+    pod.metadata.deletion_timestamp.as_ref()?;
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions
+        .iter()
+        .find(|c| c.type_ == "DisruptionTarget" && c.status == "True")?;
+    let node = pod.spec.as_ref()?.node_name.as_deref()?;
+    let why = condition.message.as_deref().or(condition.reason.as_deref());
+    Some(format!(
+        "its pod is taken off {node}: {}",
+        why.unwrap_or("not said why")
+    ))
+}
+
 /// How a machine stands, in words: `None` while it runs or is on its way there.
 pub(super) fn ended(
     vm: &VirtualMachine,
@@ -198,23 +214,28 @@ pub(super) fn ended(
         _ if vm.spec.run_policy == Some(RunPolicy::Always) => None,
         Phase::Succeeded => Some(words("it powered off")),
         Phase::Failed => Some(words("its VirtualMachine failed")),
-        _ => None,
+        _ => pod.and_then(taken_off),
     }
 }
 
-/// What a machine that does not run yet waits for.
-pub(super) fn waits(vm: &VirtualMachine, pod: Option<&Pod>) -> Option<String> {
+/// What a machine that does not run yet waits for; `complaint` is what the host said of it.
+pub(super) fn waits(
+    vm: &VirtualMachine,
+    pod: Option<&Pod>,
+    complaint: Option<String>,
+) -> Option<String> {
     let phase = vm.status.as_ref().and_then(|s| s.phase);
     match phase {
         Some(Phase::Running) => None,
         None => Some("Virtink has not taken it up yet".into()),
-        Some(phase) => Some(match pod {
-            None => format!("{phase:?}: no pod yet"),
-            Some(pod) => match trouble_of(pod) {
-                Some(why) => format!("{phase:?}: {why}"),
-                None => format!("{phase:?}"),
-            },
-        }),
+        Some(phase) => {
+            let why = pod.and_then(trouble_of).or(complaint);
+            Some(match (why, pod) {
+                (Some(why), _) => format!("{phase:?}: {why}"),
+                (None, None) => format!("{phase:?}: no pod yet"),
+                (None, Some(_)) => format!("{phase:?}"),
+            })
+        }
     }
 }
 
@@ -291,13 +312,22 @@ mod tests {
             {"name": "init-volume-root", "image": "", "imageID": "", "ready": false,
              "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}},
         ]}));
-        let text = |phase, pod: Option<&Pod>| waits(&vm(phase), pod);
+        let creating = pod(json!({"containerStatuses": [
+            {"name": "cloud-hypervisor", "image": "", "imageID": "", "ready": false,
+             "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}},
+        ]}));
+        let text = |phase, pod: Option<&Pod>| waits(&vm(phase), pod, None);
+        let said = |pod| waits(&vm(Some("Scheduling")), pod, Some("FailedMount: no".into()));
         insta::assert_debug_snapshot!([
             text(Some("Scheduling"), Some(&unscheduled)),
             text(Some("Scheduled"), Some(&pulling)),
             text(Some("Pending"), None),
             text(None, None),
             text(Some("Running"), None),
+            text(Some("Scheduling"), Some(&creating)),
+            said(Some(&creating)),
+            said(None),
+            said(Some(&unscheduled)),
         ], @r#"
         [
             Some(
@@ -313,6 +343,18 @@ mod tests {
                 "Virtink has not taken it up yet",
             ),
             None,
+            Some(
+                "Scheduling",
+            ),
+            Some(
+                "Scheduling: FailedMount: no",
+            ),
+            Some(
+                "Scheduling: FailedMount: no",
+            ),
+            Some(
+                "Scheduling: Unschedulable: 0/3 nodes are available: 3 Insufficient memory.",
+            ),
         ]
         "#);
     }
@@ -327,6 +369,23 @@ mod tests {
         let told = Some("Evicted: low on memory");
         assert_eq!(ended("Failed", None, told), failed);
         assert_eq!(ended("Running", Some(&evicted), None), None);
+        let disrupted = |deleted| {
+            serde_json::from_value(json!({
+                "metadata": {"name": "vm-x", "deletionTimestamp": deleted},
+                "spec": {"nodeName": "host-2", "containers": []},
+                "status": {"conditions": [
+                    {"type": "DisruptionTarget", "status": "True", "message": "Taint manager"},
+                ]},
+            }))
+            .unwrap()
+        };
+        let lost: Pod = disrupted(json!("2026-11-25T10:00:00Z"));
+        assert_eq!(
+            ended("Running", Some(&lost), None),
+            Some("its pod is taken off host-2: Taint manager".into())
+        );
+        let asked: Pod = disrupted(json!(null));
+        assert_eq!(ended("Running", Some(&asked), None), None);
         assert_eq!(
             ended("Succeeded", None, None),
             Some("it powered off".into())

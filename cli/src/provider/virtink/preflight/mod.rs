@@ -4,6 +4,7 @@
 mod access;
 mod amount;
 mod capacity;
+mod images;
 mod names;
 mod quota;
 mod ranges;
@@ -11,6 +12,7 @@ mod volumes;
 
 pub(super) use access::check as check_access;
 pub(super) use capacity::look as look_at_hosts;
+pub(super) use images::check as check_images;
 pub(super) use ranges::taken;
 pub(super) use volumes::check as check_volumes;
 
