@@ -3,7 +3,7 @@
 
 use super::{Context, Step};
 use crate::cluster::guest::Guest;
-use crate::cluster::record::{BootstrapToken, NodeState, Phase};
+use crate::cluster::record::{BootstrapToken, NodeState, Phase, Record};
 use crate::failure::Result;
 use async_trait::async_trait;
 use time::{Duration, OffsetDateTime};
@@ -11,8 +11,17 @@ use time::{Duration, OffsetDateTime};
 /// A token that ends sooner than this is replaced before new machines get it.
 const LEAST_LIFE: Duration = Duration::minutes(30);
 
-/// Makes a token while there are nodes to come.
+/// Makes a token while there are nodes to come, and the cluster's own API know it.
 pub(super) struct Token;
+
+impl Token {
+    /// Whether there is no token that lasts until machines have joined.
+    fn lacking(record: &Record) -> bool {
+        let soon = OffsetDateTime::now_utc() + LEAST_LIFE;
+        let token = record.bootstrap_token.as_ref();
+        token.is_none_or(|t| t.expires < soon)
+    }
+}
 
 #[async_trait(?Send)]
 impl Step for Token {
@@ -21,23 +30,21 @@ impl Step for Token {
     }
     async fn needed(&self, cx: &Context<'_>) -> Result<bool> {
         let wanted = cx.record.in_state(NodeState::Wanted).next().is_some();
-        let soon = OffsetDateTime::now_utc() + LEAST_LIFE;
-        Ok(wanted
-            && cx
-                .record
-                .bootstrap_token
-                .as_ref()
-                .is_none_or(|t| t.expires < soon))
+        // Whether a cluster that is there was told of it too is not known: it is told again.
+        Ok(wanted && (Self::lacking(&cx.record) || cx.record.phase != Phase::Creating))
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
-        let token = BootstrapToken::generate(OffsetDateTime::now_utc())?;
-        cx.record.bootstrap_token = Some(token.clone());
-        cx.save().await?;
-        // While a cluster is being created its first control plane brings the token with it.
-        if cx.record.phase == Phase::Creating {
-            Ok(())
-        } else {
-            Guest::of(&cx.record).await?.admit(&token).await
+        if Self::lacking(&cx.record) {
+            let token = BootstrapToken::generate(OffsetDateTime::now_utc())?;
+            cx.record.bootstrap_token = Some(token);
+            cx.save().await?;
+        }
+        match &cx.record.bootstrap_token {
+            // While a cluster is being created its first control plane brings the token with it.
+            Some(token) if cx.record.phase != Phase::Creating => {
+                Guest::of(&cx.record).await?.admit(token).await
+            }
+            _ => Ok(()),
         }
     }
 }
