@@ -99,10 +99,10 @@ fn control_planes_come_and_go() {
     assert!(even.contains("odd"), "{even}");
     steps.step("scale to three control planes", || scale("3"));
     assert_eq!(ready_nodes(&cluster), 3);
-    assert_eq!(etcd_members(&cluster), 3);
+    assert_eq!(etcd_members(&cluster, "demo-control-plane-1"), 3);
     steps.step("scale back to one", || scale("1"));
     assert_eq!(ready_nodes(&cluster), 1);
-    assert_eq!(etcd_members(&cluster), 1);
+    assert_eq!(etcd_members(&cluster, "demo-control-plane-1"), 1);
     assert_eq!(cluster.get(&["configmap", "kept"])["data"]["key"], "value");
     steps.step("delete", || cluster.knest(&["delete", NAME]));
     cluster.assert_nothing_left(&snapshot);
@@ -184,7 +184,68 @@ fn addresses(cluster: &Cluster) -> Vec<(String, String)> {
     all
 }
 
-fn etcd_members(cluster: &Cluster) -> usize {
+/// Each node gives way to one of the next minor version, and what the cluster knew stays.
+#[test]
+fn an_upgrade_replaces_every_node() {
+    const OLD: &str = "v1.36.3";
+    const NEW: &str = "v1.37.2";
+    need!(Cluster, Full);
+    let _turn = alone();
+    let steps = Steps::of("upgrade");
+    let env = Env::new().with_variable("KNEST_CACHE_DIR", images::cache());
+    steps.step("both node images", || {
+        images::make(&env, OLD);
+        images::make(&env, NEW);
+    });
+    let snapshot = Snapshot::take(&[env.root()]);
+    let cluster = Cluster::new(env, NAME);
+    let to = |version| ["upgrade", NAME, "--kubernetes-version", version];
+
+    steps.step("create, two nodes", || {
+        drop(cluster.knest(&[&CREATE[..], &["--kubernetes-version", OLD]].concat()));
+    });
+    drop(cluster.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"]));
+    steps.step("an older version, and one too new", || {
+        let older = cluster.knest_fails(2, &to("v1.35.4"));
+        assert!(older.contains("older"), "{older}");
+        let later = cluster.knest_fails(2, &to("v1.38.0"));
+        assert!(later.contains("one minor version"), "{later}");
+    });
+    steps.step("upgrade", || cluster.knest(&to(NEW)));
+    let nodes = cluster.get(&["nodes"]);
+    assert_eq!(ready_nodes(&cluster), 2, "{nodes}");
+    let seen: Vec<(&str, &str)> = items(&nodes)
+        .filter_map(|node| {
+            let version = node["status"]["nodeInfo"]["kubeletVersion"].as_str();
+            Some((node["metadata"]["name"].as_str()?, version?))
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [("demo-control-plane-2", NEW), ("demo-worker-2", NEW)]
+    );
+    for pod in items(&cluster.get(&["pods", "--namespace", "kube-system"])) {
+        // What is still listed of nodes that are gone is cleared away later.
+        if !seen
+            .iter()
+            .any(|(name, _)| pod["spec"]["nodeName"] == *name)
+        {
+            continue;
+        }
+        let image = pod["spec"]["containers"][0]["image"].as_str();
+        let image = image.expect("a pod's image");
+        assert!(!image.ends_with(OLD), "{image}");
+    }
+    assert_eq!(etcd_members(&cluster, "demo-control-plane-2"), 1);
+    dns_is_available(&cluster);
+    assert_eq!(cluster.get(&["configmap", "kept"])["data"]["key"], "value");
+    steps.step("again", || cluster.knest(&to(NEW)));
+    steps.step("delete", || cluster.knest(&["delete", NAME]));
+    cluster.assert_nothing_left(&snapshot);
+}
+
+/// How many members etcd has, asked on this node.
+fn etcd_members(cluster: &Cluster, node: &str) -> usize {
     let pki = "/etc/kubernetes/pki/etcd";
     let etcdctl = [
         "etcdctl",
@@ -199,7 +260,7 @@ fn etcd_members(cluster: &Cluster) -> usize {
         "exec",
         "--namespace",
         "kube-system",
-        "etcd-demo-control-plane-1",
+        &format!("etcd-{node}"),
         "--",
     ];
     let list = cluster.kubectl(&[&exec[..], &etcdctl].concat());

@@ -28,7 +28,7 @@ const OUTPUT_MAX: u64 = 1 << 20;
 /// The cluster's API, as its administrator.
 #[derive(Clone)]
 pub(crate) struct Guest {
-    client: Client,
+    pub(super) client: Client,
 }
 
 /// A node as the API shows it.
@@ -268,7 +268,7 @@ async fn read(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> std::
 }
 
 /// An absent object is as good as a deleted one.
-fn gone<T>(result: kube::Result<T>) -> kube::Result<()> {
+pub(super) fn gone<T>(result: kube::Result<T>) -> kube::Result<()> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map(drop),

@@ -1,6 +1,7 @@
 //! What a cluster is: its specification and record, its keys, the documents that make a machine a
 //! node, and the API that it serves once it runs. Knows no provider and no terminal.
 
+pub(crate) mod addons;
 pub(crate) mod address;
 pub(crate) mod etcd;
 #[cfg(test)]

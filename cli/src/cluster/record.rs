@@ -163,6 +163,12 @@ impl Record {
         self.nodes.iter().filter(move |n| n.state == state)
     }
 
+    /// Whether there are nodes that run another version than the cluster is to run.
+    pub(crate) fn upgrading(&self) -> bool {
+        let version = self.spec.kubernetes_version;
+        self.nodes.iter().any(|n| n.version != version)
+    }
+
     /// A name for a node that is yet to be, never given out again.
     pub(crate) fn next_name(&mut self, role: Role) -> Result<NodeName, NameError> {
         let number = self.next_number.entry(role).or_insert(1);

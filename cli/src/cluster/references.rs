@@ -24,6 +24,14 @@ pub(crate) fn node_on_virtink(repository: &str, version: Version) -> String {
     format!("{}-container-rootfs", node(repository, version))
 }
 
+/// What a node image is named in another Kubernetes version, if it is named as the table has it.
+pub(crate) fn successor(image: &str, from: Version, to: Version) -> Option<String> {
+    [node, node_on_virtink].into_iter().find_map(|name| {
+        let repository = image.strip_suffix(&name("", from))?;
+        Some(name(repository, to))
+    })
+}
+
 /// The kernel image.
 pub(crate) fn kernel(repository: &str) -> String {
     format!("{repository}/kernel:latest")
@@ -73,6 +81,23 @@ mod tests {
             "knest.dev/node:v1.37.2-container-rootfs"
         );
         assert_eq!(kernel("r.example/k"), "r.example/k/kernel:latest");
+    }
+
+    #[test]
+    fn a_node_image_has_a_successor_where_its_name_tells() {
+        let (from, to) = ("v1.36.3".parse().unwrap(), DEFAULT);
+        let next = |image: &str| successor(image, from, to);
+        assert_eq!(
+            next("r.example/k/node:v1.36.3").as_deref(),
+            Some("r.example/k/node:v1.37.2")
+        );
+        assert_eq!(
+            next(&node_on_virtink("r.example", from)),
+            Some(node_on_virtink("r.example", to))
+        );
+        for other in ["knest.dev/node:v1.36.30", "knest.dev/mynode:v1.36.3", "a@b"] {
+            assert_eq!(next(other), None);
+        }
     }
 
     #[test]

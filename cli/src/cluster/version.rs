@@ -32,6 +32,24 @@ pub(crate) enum VersionError {
         "Kubernetes {0} is not supported: kubeadm reads v1beta4 only from v1.{OLDEST_MINOR} on"
     )]
     TooOld(Version),
+    #[error("{from} can't become {to}: a cluster is never taken back to an older version")]
+    Downgrade { from: Version, to: Version },
+    #[error(
+        "{from} can't become {to} at once: a cluster goes up by one minor version at a time, to \
+         v{}.{} next", from.major, from.minor + 1
+    )]
+    SkipsMinor { from: Version, to: Version },
+}
+
+/// Whether a cluster may go from one version to another: kubeadm's own rules.
+pub(crate) fn check_upgrade(from: Version, to: Version) -> Result<(), VersionError> {
+    if to < from {
+        return Err(VersionError::Downgrade { from, to });
+    }
+    if to.major != from.major || to.minor > from.minor.saturating_add(1) {
+        return Err(VersionError::SkipsMinor { from, to });
+    }
+    Ok(())
 }
 
 impl FromStr for Version {
@@ -84,6 +102,32 @@ impl fmt::Display for Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_minor_version_at_a_time_and_never_back() {
+        let check = |from: &str, to: &str| {
+            let check = check_upgrade(from.parse().unwrap(), to.parse().unwrap());
+            check.map_err(|e| e.to_string())
+        };
+        for (from, to) in [
+            ("v1.36.3", "v1.36.3"),
+            ("v1.36.3", "v1.36.9"),
+            ("v1.36.3", "v1.37.0"),
+        ] {
+            assert_eq!(check(from, to), Ok(()), "{from} to {to}");
+        }
+        assert_eq!(
+            check("v1.36.3", "v1.38.0"),
+            Err(
+                "v1.36.3 can't become v1.38.0 at once: a cluster goes up by one minor version at a \
+                 time, to v1.37 next"
+                    .into()
+            )
+        );
+        for to in ["v1.36.2", "v1.35.9"] {
+            assert!(check("v1.36.3", to).unwrap_err().contains("older version"));
+        }
+    }
 
     #[test]
     fn with_and_without_v() {

@@ -18,6 +18,7 @@ mod setup;
 mod start;
 mod stop;
 pub(crate) mod supervise;
+mod upgrade;
 mod version;
 mod vm;
 
@@ -78,6 +79,8 @@ pub(crate) enum Verb {
     List(list::Args),
     /// Change how many nodes a cluster has, and replace those that were lost
     Scale(scale::Args),
+    /// Take a cluster to a newer Kubernetes version, node by node
+    Upgrade(upgrade::Args),
     /// Shut a cluster's machines down; they keep their disks and addresses
     Stop(stop::Args),
     /// Start the machines of a cluster that was stopped, or of one whose host was
@@ -157,20 +160,35 @@ fn complete(record: &Record) -> Result<()> {
     })
 }
 
+/// Whether no upgrade is under way; which node then comes or leaves is the upgrade's to say.
+fn of_one_version(record: &Record) -> Result<()> {
+    let (name, version) = (&record.spec.name, record.spec.kubernetes_version);
+    match record.upgrading() {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "the upgrade of cluster {name} to {version} has not ended"
+        ))
+        .hint(format!(
+            "finish that first: knest upgrade {name} --kubernetes-version {version}"
+        ))),
+    }
+}
+
 /// Whether a cluster may be stopped or started: a node half-way to being one would not survive it.
 fn settled(record: &Record) -> Result<()> {
     let name = &record.spec.name;
     if record.phase != Phase::Stopped {
         complete(record)?;
     }
-    match record.in_state(NodeState::Wanted).next() {
-        None => Ok(()),
-        Some(node) => Err(Failure::usage(format!(
-            "node {} of cluster {name} is not Ready yet",
-            node.name
-        ))
-        .hint(format!("finish that first: knest scale {name}"))),
-    }
+    let Some(node) = record.in_state(NodeState::Wanted).next() else {
+        return Ok(());
+    };
+    of_one_version(record)?;
+    Err(Failure::usage(format!(
+        "node {} of cluster {name} is not Ready yet",
+        node.name
+    ))
+    .hint(format!("finish that first: knest scale {name}")))
 }
 
 /// `90s`, `20m`, `1h30m`, `7d`; at least a second.
@@ -208,6 +226,7 @@ pub(crate) async fn run(verb: Verb, env: &Env) -> Result<()> {
         Verb::Delete(args) => delete::run(args, env).await,
         Verb::List(args) => list::run(args, env).await,
         Verb::Scale(args) => scale::run(args, env).await,
+        Verb::Upgrade(args) => upgrade::run(args, env).await,
         Verb::Stop(args) => stop::run(args, env).await,
         Verb::Start(args) => start::run(args, env).await,
         Verb::Kubeconfig(args) => kubeconfig::run(args, env).await,

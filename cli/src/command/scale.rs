@@ -40,6 +40,7 @@ pub(crate) async fn run(args: Args, env: &Env) -> Result<()> {
     let provider = home.provider();
     let (_lock, mut record) = super::locked(provider, &args.name).await?;
     super::complete(&record)?;
+    super::of_one_version(&record)?;
     step::mark_lost(&mut record, &provider.machines(&args.name).await?)?;
     for (role, count) in [
         (Role::ControlPlane, args.control_plane_machine_count),

@@ -112,7 +112,13 @@ impl Step for JoinControlPlanes {
             let request = request(&cx.record, node)?;
             cx.provider.start_machines(&cx.record, &[request]).await?;
             let what = format!("control plane {} serves", node.name);
-            waiting(cx, &what, async |_| {
+            waiting(cx, &what, async |record| {
+                // The pods that make it Ready are of images that it may be the first to have.
+                if record.upgrading()
+                    && let Err(failure) = renew_daemons(&guest, node).await
+                {
+                    return Ok(Seen::NotYet(failure.to_string()));
+                }
                 Ok(match joined(&guest, node).await {
                     Ok(()) => Seen::There(()),
                     Err(observation) => Seen::NotYet(observation),
@@ -122,6 +128,11 @@ impl Step for JoinControlPlanes {
         }
         Ok(())
     }
+}
+
+async fn renew_daemons(guest: &Guest, node: &NodeRecord) -> Result<()> {
+    guest.daemons_follow(&node.name).await?;
+    guest.daemons_begin_anew(&node.name).await
 }
 
 /// Whether a control plane has joined: Ready as a node, which its kubelet may be long before its etcd

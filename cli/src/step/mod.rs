@@ -14,12 +14,15 @@ mod rest;
 mod run;
 mod teardown;
 mod token;
+mod upgrade;
 mod waiting;
 
-pub(crate) use plan::{create_plan, delete_plan, scale_plan, start_plan, stop_plan};
+pub(crate) use plan::{create_plan, delete_plan, scale_plan, start_plan, stop_plan, upgrade_plan};
 pub(crate) use prepare::add_nodes;
 pub(crate) use resize::{mark_lost, resize};
 pub(crate) use run::{Context, OnFailure, execute};
+
+pub(crate) use upgrade::begin as begin_upgrade;
 
 use crate::failure::Result;
 use async_trait::async_trait;

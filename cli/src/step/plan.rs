@@ -10,7 +10,10 @@ use super::resize::Resize;
 use super::rest::{MarkStopped, Resume, Stop};
 use super::teardown::{Forget, ForgetKubeconfig, KeepDisks, MarkDeleting, Teardown};
 use super::token::Token;
+use super::upgrade::{Grow, KubeadmVersion, MoveDns, Settle, Shrink, older};
 use super::{finish::Finish, kubeconfig::Kubeconfig};
+use crate::cluster::record::Record;
+use crate::cluster::spec::Role;
 
 /// From nothing, or from where another run stopped, to Ready nodes and a kubeconfig.
 pub(crate) fn create_plan() -> Vec<Box<dyn Step>> {
@@ -48,6 +51,43 @@ pub(crate) fn scale_plan() -> Vec<Box<dyn Step>> {
         Box::new(JoinControlPlanes),
         Box::new(Nodes),
         Box::new(Seal),
+        Box::new(Drain),
+        Box::new(Leave),
+    ]
+}
+
+/// From nodes of one version to nodes of the record's: as many rounds as there are older ones.
+pub(crate) fn upgrade_plan(record: &Record) -> Vec<Box<dyn Step>> {
+    let mut steps: Vec<Box<dyn Step>> = vec![
+        Box::new(Preflight),
+        Box::new(Resize),
+        Box::new(Api),
+        // What an earlier run left on its way out.
+        Box::new(Drain),
+        Box::new(Leave),
+        Box::new(KubeadmVersion),
+    ];
+    for role in [Role::ControlPlane, Role::Worker] {
+        for _ in older(record, role) {
+            steps.extend(successor_plan(role));
+        }
+    }
+    steps.push(Box::new(Settle));
+    steps
+}
+
+/// One node of a role comes, and then an older one leaves.
+fn successor_plan(role: Role) -> Vec<Box<dyn Step>> {
+    vec![
+        Box::new(Grow(role)),
+        Box::new(Disks),
+        Box::new(Token),
+        Box::new(Machines),
+        Box::new(JoinControlPlanes),
+        Box::new(Nodes),
+        Box::new(MoveDns),
+        Box::new(Seal),
+        Box::new(Shrink(role)),
         Box::new(Drain),
         Box::new(Leave),
     ]

@@ -1,4 +1,4 @@
-//! The first change of a `scale`: the record says who comes, who leaves, and who is gone.
+//! The first change of a `scale` or an upgrade: the record says who comes, who leaves, and who is gone.
 
 use super::prepare::add_nodes;
 use super::{Context, Step};
@@ -74,7 +74,7 @@ pub(super) struct Resize;
 #[async_trait(?Send)]
 impl Step for Resize {
     fn title(&self) -> String {
-        "Recording the new size".into()
+        "Recording what it is to become".into()
     }
     async fn run(&self, cx: &mut Context<'_>) -> Result<()> {
         cx.save().await
