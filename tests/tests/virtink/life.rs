@@ -120,7 +120,7 @@ async fn a_large_cluster_from_create_to_delete() {
 }
 
 /// The names of the nodes that are Ready, asked of the cluster through what `create` merged.
-async fn ready(scene: &Hosted) -> Vec<String> {
+pub(super) async fn ready(scene: &Hosted) -> Vec<String> {
     let client = host::client_of(&scene.env.kubeconfig(), "knest-demo").await;
     let nodes: Api<Node> = Api::all(client);
     // A control plane that is busy may be out of its Service for a moment.

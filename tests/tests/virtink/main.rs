@@ -7,6 +7,7 @@ mod disks;
 mod faults;
 mod images;
 mod install;
+mod killed;
 mod life;
 mod made;
 mod midway;
