@@ -2,16 +2,19 @@
 //! owner alone.
 //!
 //! ```text
-//! PATH.lock   exists while somebody edits PATH; made exclusively, removed afterwards (client-go)
+//! PATH.lock   exists while somebody edits PATH; made exclusively, removed afterwards (client-go).
+//!             A knest's says so and is flocked: if it is not any more, its holder was killed
 //! ```
 
 use super::Malformed;
 use crate::failure::{Context, Failure, Result};
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use fs_err::{File, OpenOptions};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde_yaml_ng::{Mapping, Value};
 use std::ffi::OsString;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +22,9 @@ use std::time::{Duration, Instant};
 /// How long to wait for another editor; edits take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(50);
+
+/// What is in a knest's lock file; client-go's is empty.
+const MARK: [u8; 6] = *b"knest\n";
 
 /// Symbolic links are followed this far.
 const LINKS: usize = 16;
@@ -136,6 +142,8 @@ fn write_new(new: &Path, old: &Path, content: &[u8]) -> std::io::Result<()> {
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
+    /// Held as well, so that it is known when its holder is no more.
+    _held: std::fs::File,
 }
 
 impl Lock {
@@ -145,27 +153,58 @@ impl Lock {
         let path = PathBuf::from(name);
         let deadline = Instant::now() + patience;
         loop {
-            match OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-            {
-                Ok(_) => return Ok(Self { path }),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists && Instant::now() < deadline => {
-                    std::thread::sleep(INTERVAL);
+            match claim(&path) {
+                Ok(held) => return Ok(Self { path, _held: held }),
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                    return Err(Failure::host("locking the kubeconfig").because(e));
                 }
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                Err(_) if clear_abandoned(&path).host("looking at the kubeconfig's lock")? => {}
+                Err(_) if Instant::now() < deadline => std::thread::sleep(INTERVAL),
+                Err(_) => {
                     return Err(Failure::host(format!(
                         "the kubeconfig is being edited by another program: {} exists",
                         path.display()
                     ))
                     .hint("if no kubectl or knest runs, that file was left behind: remove it"));
                 }
-                Err(e) => return Err(Failure::host("locking the kubeconfig").because(e)),
             }
         }
     }
+}
+
+/// The lock file, knest's and held before anybody sees it.
+fn claim(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut file = tempfile::Builder::new()
+        .prefix(".knest-")
+        .tempfile_in(parent(path))?;
+    file.write_all(&MARK)?;
+    flock(file.as_file(), FlockOperation::NonBlockingLockExclusive)?;
+    file.persist_noclobber(path).map_err(|e| e.error)
+}
+
+/// Removes a knest's whose holder was killed; whether there may be none now. One without a mark is
+/// another program's, whose life nobody can tell.
+fn clear_abandoned(path: &Path) -> std::io::Result<bool> {
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(e),
+    };
+    let mut mark = [0; MARK.len()];
+    if file.read_exact(&mut mark).is_err() || mark != MARK {
+        return Ok(false);
+    }
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(false),
+        Err(e) => return Err(e.into()),
+    }
+    // Not one that took its place.
+    let ours = file.metadata()?.ino();
+    if fs_err::metadata(path).is_ok_and(|there| there.ino() == ours) {
+        fs_err::remove_file(path)?;
+    }
+    Ok(true)
 }
 
 impl Drop for Lock {
@@ -269,6 +308,19 @@ mod tests {
         assert!(error.contains("config.lock exists"), "{error}");
         drop(held);
         Lock::take(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_knest_left_is_no_lock_and_another_programs_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let lock = dir.path().join("config.lock");
+        fs_err::write(&lock, MARK).unwrap();
+        drop(Lock::take(&path, Duration::ZERO).unwrap());
+        assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 0);
+        fs_err::write(&lock, "").unwrap();
+        Lock::take(&path, Duration::ZERO).unwrap_err();
+        assert!(lock.exists());
     }
 
     #[test]
